@@ -1,0 +1,1 @@
+"""Typed stages, their durable outputs, and what executes them."""

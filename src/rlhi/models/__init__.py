@@ -1,0 +1,1 @@
+"""Chat back ends behind one protocol, and the layers around a call."""

@@ -327,8 +327,8 @@ class Quarantined(Record):
 class Dropped(Record):
     """A row that a stage left out on purpose."""
 
-    key: str
-    """Key of the input row."""
+    row: str
+    """Key of the input row, 32 hex digits."""
     about: str
     """What the row was about, for a person."""
     reason: str
@@ -340,8 +340,8 @@ class Dropped(Record):
 class Failed(Record):
     """A row that a stage could not finish."""
 
-    key: str
-    """Key of the input row."""
+    row: str
+    """Key of the input row, 32 hex digits."""
     about: str
     """What the row was about, for a person."""
     cause: str

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from rlhi.models.base import ChatModel
+from rlhi.errors import BudgetError, UsageError
+from rlhi.models.base import ChatModel, Unreachable
 from rlhi.records import Dropped, Failed, Record
 
 In = TypeVar("In", bound=Record)
@@ -86,15 +87,20 @@ class RowResult:
 
 
 async def run_row(stage: Stage[Any, Any], row: Record, ctx: Context) -> RowResult:
-    """Run a stage on a row and account for it."""
+    """Run a stage on a row and account for it.
+
+    What no other row could survive (an unreachable server, an empty purse, a full disk) is raised, not recorded.
+    """
     try:
         made = await stage.run(row, ctx)
+    except (Unreachable, UsageError, BudgetError, OSError, MemoryError):
+        raise
     except Exception as error:
-        failed = Failed(key=row.key, about=stage.about(row), cause=type(error).__name__, detail=str(error))
+        failed = Failed(row=row.key, about=stage.about(row), cause=type(error).__name__, detail=str(error))
         return RowResult(failed=failed)
     if isinstance(made, Drop):
         return RowResult(
-            dropped=Dropped(key=row.key, about=stage.about(row), reason=made.reason, detail=made.detail)
+            dropped=Dropped(row=row.key, about=stage.about(row), reason=made.reason, detail=made.detail)
         )
     if not made:
         raise TypeError(f"stage {stage.name} returned no output and no Drop for {stage.about(row)}")

@@ -50,6 +50,6 @@ def render(name: str, *, trusted: dict[str, str] | None = None, **data: str) -> 
     values = {key: fence(value) for key, value in data.items()} | (trusted or {})
     parts = _PART.split(template(name))[1:]
     return tuple(
-        ChatMessage(role=role, content=_PLACEHOLDER.sub(lambda found: values[found.group(1)], text).strip())  # type: ignore[arg-type]
+        ChatMessage(role=role, content=_PLACEHOLDER.sub(lambda found: values[found.group(1)], text).strip())
         for role, text in zip(parts[::2], parts[1::2], strict=True)
     )

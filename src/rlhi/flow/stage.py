@@ -99,9 +99,7 @@ async def run_row(stage: Stage[Any, Any], row: Record, ctx: Context) -> RowResul
         failed = Failed(row=row.key, about=stage.about(row), cause=type(error).__name__, detail=str(error))
         return RowResult(failed=failed)
     if isinstance(made, Drop):
-        return RowResult(
-            dropped=Dropped(row=row.key, about=stage.about(row), reason=made.reason, detail=made.detail)
-        )
+        return RowResult(dropped=Dropped(row=row.key, about=stage.about(row), reason=made.reason, detail=made.detail))
     if not made:
         raise TypeError(f"stage {stage.name} returned no output and no Drop for {stage.about(row)}")
     return RowResult(outputs=tuple(made))

@@ -1,0 +1,154 @@
+"""A run on disk: stage outputs that appear atomically, and the manifest that says what they were made from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import yaml
+
+from rlhi import __version__
+from rlhi.errors import UsageError
+from rlhi.flow.identity import Identity, changes, fingerprint
+from rlhi.flow.table import count_rows, write_rows
+from rlhi.records import Dropped, Failed, Record
+
+State = Literal["done", "changed", "absent"]
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a small file, which appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+class RunFolder:
+    """Paths, manifest and outputs of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest: dict[str, Any] = {"rlhi": __version__, "stages": {}}
+        if (path / "manifest.json").exists():
+            try:
+                self.manifest = orjson.loads((path / "manifest.json").read_bytes())
+            except orjson.JSONDecodeError as error:
+                raise UsageError(f"{path}/manifest.json is damaged ({error}); delete it to redo the run") from None
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """Open a run that must be there. Raises `UsageError`."""
+        if not (path / "recipe.yaml").exists():
+            raise UsageError(f"{path} is no run: it has no recipe.yaml (`rlhi run` or `rlhi ingest` makes one)")
+        return cls(path)
+
+    def save_recipe(self, recipe: dict[str, Any]) -> None:
+        """Write the resolved recipe into the run."""
+        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+        write_atomic(self.path / "recipe.yaml", text.encode())
+
+    def stage(self, name: str) -> dict[str, Any]:
+        """Manifest entry of a stage; empty where it never finished."""
+        entry: dict[str, Any] = self.manifest["stages"].get(name, {})
+        return entry
+
+    def rows_path(self, name: str) -> Path:
+        """Where a stage's rows lie: `labels` in labels/labels.parquet, `pairs/ugr` in pairs/ugr.parquet."""
+        return self.path / f"{name}.parquet" if "/" in name else self.path / name / f"{name}.parquet"
+
+    def state(self, name: str, identity: Identity) -> tuple[State, list[str]]:
+        """Whether a stage's output stands for `identity`, and else which keys changed.
+
+        A stage some of whose rows failed counts as changed, so that they are tried again.
+        """
+        entry = self.stage(name)
+        if not entry or not all((self.path / file).exists() for file in entry["files"]):
+            return "absent", []
+        if entry["fingerprint"] != fingerprint(identity):
+            return "changed", changes(entry["identity"], identity)
+        if entry["failed"]:
+            return "changed", [f"{entry['failed']} rows failed last time"]
+        return "done", []
+
+    def begin(self, name: str) -> None:
+        """Take a stage's entry away, before any of its files changes."""
+        if self.manifest["stages"].pop(name, None) is not None:
+            self._save()
+
+    def finish(self, name: str, identity: Identity, files: Sequence[Path], facts: dict[str, Any]) -> None:
+        """Enter a stage as done; its files must lie in place."""
+        self.manifest["rlhi"] = __version__
+        self.manifest["stages"][name] = {
+            "fingerprint": fingerprint(identity),
+            **facts,
+            "files": [path.relative_to(self.path).as_posix() for path in files],
+            "identity": identity,
+        }
+        self._save()
+
+    def write_stage(  # one call per stage, so that no caller can forget a part
+        self,
+        name: str,
+        identity: Identity,
+        record: type[Record],
+        rows: Iterable[Record],
+        *,
+        rows_in: int,
+        dropped: Sequence[Dropped] = (),
+        failed: Sequence[Failed] = (),
+        facts: dict[str, Any] | None = None,
+    ) -> None:
+        """Write rows, drops and failures of a stage, then its manifest entry."""
+        self.begin(name)
+        path, flat = self.rows_path(name), name.replace("/", "-")
+        write_rows(path, record, rows)
+        files = [path]
+        for kind, lost in (("dropped", dropped), ("failed", failed)):
+            file = self.path / kind / f"{flat}.parquet"
+            file.unlink(missing_ok=True)
+            if lost:
+                write_rows(file, type(lost[0]), lost)
+                files.append(file)
+        counts = {
+            "rows_in": rows_in,
+            "rows_out": count_rows(path),
+            "dropped": dict(sorted(Counter(row.reason for row in dropped).items())),
+            "failed": len(failed),
+        }
+        self.finish(name, identity, files, counts | (facts or {}))
+
+    def work_dir(self, name: str, identity: Identity) -> Path:
+        """Folder for a long piece of work that resumes by itself; emptied if it was begun for another identity."""
+        folder = self.path / ".work" / name.replace("/", "-")
+        mark, expected = folder / "identity", fingerprint(identity)
+        if folder.exists() and (not mark.exists() or mark.read_text() != expected):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            write_atomic(mark, expected.encode())
+        return folder
+
+    def publish(self, name: str, work: Path, identity: Identity, facts: dict[str, Any]) -> Path:
+        """Move finished work to its place in the run and enter it in the manifest."""
+        self.begin(name)
+        place = self.path / name
+        if place.exists():
+            shutil.rmtree(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (work / "identity").unlink()
+        work.rename(place)
+        self.finish(name, identity, [place], facts)
+        return place
+
+    def _save(self) -> None:
+        order = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+        write_atomic(self.path / "manifest.json", orjson.dumps(self.manifest, option=order))

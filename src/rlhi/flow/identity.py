@@ -1,0 +1,50 @@
+"""What decides a stage's output: its inputs, settings, prompts, models and code."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rlhi.records import digest
+
+Identity = dict[str, Any]
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's content, 32 hex digits; `absent` where there is none."""
+    if not path.is_file():
+        return "absent"
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:32]
+
+
+@cache
+def code_digest(*folders: str) -> str:
+    """Digest of the source of some of rlhi's folders and of its records, 32 hex digits."""
+    root = Path(str(files("rlhi")))
+    sources = [root / "records.py", *(p for f in folders for p in sorted((root / f).rglob("*.py")))]
+    return digest({p.relative_to(root).as_posix(): file_digest(p) for p in sources})
+
+
+def fingerprint(identity: Identity) -> str:
+    """Digest of an identity, 32 hex digits."""
+    return digest(identity)
+
+
+def changes(old: Identity, new: Identity, prefix: str = "") -> list[str]:
+    """Which keys differ, written for a person: `settings.beta: 0.01 -> 0.1`."""
+    found: list[str] = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += changes(before, after, f"{prefix}{key}.")
+        elif key in ("code", "prompts") or prefix == "inputs.":
+            found.append(f"{prefix}{key} changed")
+        else:
+            found.append(f"{prefix}{key}: {before!r:.60} -> {after!r:.60}")
+    return found

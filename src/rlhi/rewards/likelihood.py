@@ -1,0 +1,43 @@
+"""A reward that needs no reward model: how much likelier does the persona make this reply?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlhi.models.base import ScoreAnswer, ScoreRequest, ScoringModel
+from rlhi.personas.render import prompt
+from rlhi.records import ChatMessage
+
+
+class LikelihoodReward:
+    """Pointwise mutual information between persona p and reply y, plus a share of y's own plausibility, in nats.
+
+    r(y) = log π(y|x,p) − log π(y|x) + fluency · log π(y|x) / |y|
+
+    The first difference is the sequence-level form of the hindsight advantage of arXiv 2603.12273 (there with the
+    follow-up in the place of the persona): positive where the persona speaks for the reply, and free of the length
+    and the general likelihood of a reply, which stand in both terms. The last term, the mean log-probability per
+    token, speaks against slips of the pen.
+    """
+
+    def __init__(self, model: ScoringModel, fluency: float) -> None:
+        self.model = model
+        self.fluency = fluency
+        self.name = f"likelihood({model.model})"
+
+    async def _ask(self, messages: Sequence[ChatMessage], replies: Sequence[str]) -> ScoreAnswer:
+        request = ScoreRequest(model=self.model.model, messages=tuple(messages), replies=tuple(replies))
+        return await self.model.score(request)
+
+    async def score(
+        self, context: Sequence[ChatMessage], replies: Sequence[str], lines: Sequence[str]
+    ) -> list[float | None]:
+        """Rewards in nats; without lines only the plausibility term is left."""
+        plain = await self._ask(context, replies)
+        known = await self._ask(prompt(lines, context), replies) if lines else plain
+        return [
+            with_persona - without + self.fluency * without / tokens
+            for with_persona, without, tokens in zip(
+                known.log_likelihoods, plain.log_likelihoods, plain.tokens, strict=True
+            )
+        ]

@@ -137,17 +137,16 @@ class RunFolder:
             write_atomic(mark, expected.encode())
         return folder
 
-    def publish(self, name: str, work: Path, identity: Identity, facts: dict[str, Any]) -> Path:
-        """Move finished work to its place in the run and enter it in the manifest."""
+    def publish(self, name: str, made: Path, identity: Identity, facts: dict[str, Any]) -> None:
+        """Move a finished folder from the work folder to its place in the run and enter it in the manifest."""
         self.begin(name)
         place = self.path / name
         if place.exists():
             shutil.rmtree(place)
         place.parent.mkdir(parents=True, exist_ok=True)
-        (work / "identity").unlink()
-        work.rename(place)
+        made.rename(place)
         self.finish(name, identity, [place], facts)
-        return place
+        shutil.rmtree(made.parent)
 
     def _save(self) -> None:
         order = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS

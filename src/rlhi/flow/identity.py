@@ -23,10 +23,16 @@ def file_digest(path: Path) -> str:
 
 @cache
 def code_digest(*folders: str) -> str:
-    """Digest of the source of some of rlhi's folders and of its records, 32 hex digits."""
+    """Digest of rlhi's records and of all files (source, prompts, small weights) of some of its folders, 32 hex digits."""
     root = Path(str(files("rlhi")))
-    sources = [root / "records.py", *(p for f in folders for p in sorted((root / f).rglob("*.py")))]
-    return digest({p.relative_to(root).as_posix(): file_digest(p) for p in sources})
+    found = [root / "records.py", *(path for folder in folders for path in sorted((root / folder).rglob("*")))]
+    return digest(
+        {
+            path.relative_to(root).as_posix(): file_digest(path)
+            for path in found
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+    )
 
 
 def fingerprint(identity: Identity) -> str:

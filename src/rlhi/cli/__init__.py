@@ -1,0 +1,24 @@
+"""The command line: `rlhi run RECIPE`, its steps, and what looks at a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rlhi.errors import RlhiError
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 some rows or a stage failed, 2 wrong usage, 3 stopped by budget."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from rlhi.cli.app import app, complain
+
+    try:
+        app()
+    except RlhiError as error:
+        complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        complain("interrupted; the same command goes on from here")
+        sys.exit(130)

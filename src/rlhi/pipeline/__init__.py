@@ -1,0 +1,1 @@
+"""A run from a recipe: the stages in their order, each done, reused or made anew."""

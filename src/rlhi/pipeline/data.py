@@ -1,0 +1,179 @@
+"""The steps from logs to pairs: conversations, labels, personas, pairs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rlhi import prompts
+from rlhi.feedback.label import LabelStage
+from rlhi.flow.identity import code_digest, file_digest
+from rlhi.flow.stage import Context
+from rlhi.flow.table import read_rows, write_rows
+from rlhi.logs import ingest
+from rlhi.logs.files import find
+from rlhi.models.layers import Meter
+from rlhi.pairs import ugr
+from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks
+from rlhi.pairs.ubr import UbrStage
+from rlhi.personas.local import wishes
+from rlhi.personas.stage import PersonaStage, UserHistory
+from rlhi.pipeline.session import Rows, Session
+from rlhi.recipe import LOCAL, Model
+from rlhi.records import Conversation, LabelledTurn, PersonaCard, Quarantined
+from rlhi.rewards import Reward
+
+
+def conversations(session: Session) -> None:
+    """Read, clean and split the logs; what cannot be used goes to `quarantine/`."""
+    recipe, folder = session.recipe, session.folder
+    identity = {
+        "stage": "conversations",
+        "settings": recipe.logs.model_dump(mode="json"),
+        "seed": recipe.seeds[0],
+        "inputs": {file: file_digest(Path(file)) for file in find(recipe.logs.paths)},
+        "code": code_digest("logs"),
+    }
+
+    def make() -> tuple[int, Rows]:
+        found = ingest(recipe.logs, recipe.seeds[0], session.progress.advance)
+        write_rows(folder.path / "quarantine" / "quarantine.parquet", Quarantined, found.quarantined)
+        return found.read, (found.conversations, [])
+
+    session.table("conversations", Conversation, identity, make)
+
+
+def labels(session: Session) -> None:
+    """Label every user message after the first."""
+    recipe = session.recipe
+    name = recipe.roles.labeler
+    session.stage(
+        "labels",
+        LabelStage(labeler=name, max_chars=recipe.labels.max_chars),
+        lambda: (read_rows(session.folder.rows_path("conversations"), Conversation), []),
+        inputs=session.inputs("conversations"),
+        models={} if name == LOCAL else {"labeler": recipe.back_end(name)},
+        code=("feedback", "prompts"),
+    )
+
+
+def histories(session: Session) -> list[UserHistory]:
+    """Conversations and labels of each user who is not set apart, in order of time."""
+    talks: dict[str, list[Conversation]] = defaultdict(list)
+    said: dict[str, list[LabelledTurn]] = defaultdict(list)
+    for conversation in read_rows(session.folder.rows_path("conversations"), Conversation):
+        if conversation.split != "apart":
+            talks[conversation.user_id].append(conversation)
+    for row in read_rows(session.folder.rows_path("labels"), LabelledTurn):
+        said[row.user_id].append(row)
+    return [
+        UserHistory(user_id=user, conversations=tuple(talks[user]), labels=tuple(said[user])) for user in sorted(talks)
+    ]
+
+
+def personas(session: Session) -> None:
+    """Write each user's cards, one version for each conversation that asks for one."""
+    recipe = session.recipe
+    name = recipe.roles.persona
+    session.stage(
+        "personas",
+        PersonaStage(writer=name, settings=recipe.personas),
+        lambda: (histories(session), []),
+        inputs=session.inputs("conversations", "labels"),
+        models={} if name == LOCAL else {"persona": recipe.back_end(name)},
+        code=("personas", "feedback", "prompts"),
+    )
+
+
+@cache
+def token_counter(model: str) -> Callable[[str], int]:
+    """Counts tokens as the policy does."""
+    from rlhi.models.transformers import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _source(session: Session) -> Source:
+    folder, recipe = session.folder, session.recipe
+    return Source(
+        read_rows(folder.rows_path("conversations"), Conversation),
+        read_rows(folder.rows_path("labels"), LabelledTurn),
+        read_rows(folder.rows_path("personas"), PersonaCard),
+        recipe.personas.max_tokens,
+        token_counter(recipe.training.model),
+    )
+
+
+def reward_models(session: Session) -> dict[str, Model]:
+    """The back end of the reward role; `local` is the policy's base model."""
+    return {"reward": session.recipe.back_end(session.recipe.roles.reward)}
+
+
+def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
+    """The reward model and the token counter that the pair stages use."""
+    from rlhi.rewards.likelihood import LikelihoodReward
+    from rlhi.rewards.rubric import RubricReward
+
+    model: Any = ctx.model("reward")
+    local = session.recipe.roles.reward == LOCAL
+    reward: Reward = LikelihoodReward(model, session.recipe.pairs.fluency) if local else RubricReward(model)
+    return {"reward": reward, "count_tokens": token_counter(session.recipe.training.model)}
+
+
+def rewrites(session: Session) -> None:
+    """Make user-guided rewrites."""
+    recipe, roles = session.recipe, session.recipe.roles
+    settings = recipe.pairs
+
+    def rows() -> Rows:
+        tasks, unsure = rewrite_tasks(_source(session), wishes, settings.ugr.min_confidence)
+        kept, capped = cap_per_user(tasks, settings.ugr.max_per_user, recipe.seeds[0])
+        return kept, [*unsure, *capped]
+
+    models = {"policy": recipe.back_end(roles.policy), "rewriter": recipe.back_end(roles.rewriter)}
+    if roles.validity != LOCAL:
+        models["validity"] = recipe.back_end(roles.validity)
+    session.stage(
+        "pairs/ugr",
+        ugr.UgrStage(
+            settings=settings,
+            validity=roles.validity,
+            prompts=prompts.fingerprint(*ugr.PROMPTS),
+            seed=recipe.seeds[0],
+        ),
+        rows,
+        inputs=session.inputs("conversations", "labels", "personas"),
+        models=models | reward_models(session),
+        code=("pairs", "rewards", "personas", "prompts"),
+        resources=pair_resources,
+    )
+
+
+def requests(session: Session) -> None:
+    """Make pairs by user-based rewards."""
+    recipe, settings = session.recipe, session.recipe.pairs
+
+    def rows() -> Rows:
+        return cap_per_user(request_tasks(_source(session)), settings.ubr.max_per_user, recipe.seeds[0])
+
+    session.stage(
+        "pairs/ubr",
+        UbrStage(settings=settings, prompts=prompts.fingerprint("rubric"), seed=recipe.seeds[0]),
+        rows,
+        inputs=session.inputs("conversations", "labels", "personas"),
+        models={"policy": recipe.back_end(recipe.roles.policy)} | reward_models(session),
+        code=("pairs", "rewards", "personas", "prompts"),
+        resources=pair_resources,
+    )
+
+
+def pairs(session: Session) -> None:
+    """Make the pairs of every source that the recipe enables."""
+    if session.recipe.pairs.ugr.enabled:
+        rewrites(session)
+    if session.recipe.pairs.ubr.enabled:
+        requests(session)

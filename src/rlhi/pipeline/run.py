@@ -1,0 +1,104 @@
+"""`rlhi run`: every step in its order, after a look at whether the recipe can work at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhi.errors import UsageError
+from rlhi.flow.folder import RunFolder
+from rlhi.logs.files import find
+from rlhi.models.factory import check, identify
+from rlhi.pipeline import data, evaluate, train
+from rlhi.pipeline.session import Session
+from rlhi.progress import Progress, Silent
+from rlhi.recipe import LOCAL, Recipe, load
+
+STEPS: dict[str, Callable[[Session], None]] = {
+    "ingest": data.conversations,
+    "label": data.labels,
+    "personas": data.personas,
+    "pairs": data.pairs,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "report": evaluate.report,
+}
+"""Name on the command line -> what it does, in the order of a run."""
+
+USES: dict[str, tuple[str, ...]] = {
+    "label": ("labeler",),
+    "personas": ("persona",),
+    "pairs": ("policy", "rewriter", "validity", "reward"),
+    "evaluate": ("policy",),
+}
+"""Roles that a step asks."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    folder: Path
+    """The run folder."""
+    stages: dict[str, Any]
+    """Manifest entries by stage."""
+    failed: int
+    """Rows that failed; `rlhi run` again tries just those."""
+    scores: dict[str, Any]
+    """Content of scores.json; empty before the evaluation."""
+
+
+def preflight(recipe: Recipe, steps: list[str]) -> None:
+    """Raise `UsageError` at once where a path, a model or a server of the recipe cannot work."""
+    if "ingest" in steps:
+        find(recipe.logs.paths)
+    truth = recipe.evaluation.truth
+    if "evaluate" in steps and "truth" in recipe.evaluation.judges and not (Path(truth or "") / "turns.jsonl").exists():
+        raise UsageError(
+            f"evaluation.truth: {truth} holds no turns.jsonl; it is the folder `truth` that `rlhi world` writes"
+        )
+    names = {getattr(recipe.roles, role) for step in steps for role in USES.get(step, ())}
+    if "evaluate" in steps:
+        names |= {judge for judge in recipe.evaluation.judges if judge != "truth"}
+    if {"pairs", "train", "evaluate"} & set(steps):
+        identify(recipe.back_end(LOCAL))
+    asyncio.run(_check([recipe.back_end(name) for name in sorted(names - {LOCAL})]))
+
+
+async def _check(models: list[Any]) -> None:
+    for settings in models:
+        await check(settings)
+
+
+def run(recipe: Recipe | str | Path, progress: Progress | None = None, steps: list[str] | None = None) -> Outcome:
+    """Carry out a recipe, or some of its steps, in its run folder; what is done already is reused.
+
+    Raises `UsageError` before anything is computed where the recipe cannot work, `StageError` where a stage is left
+    without rows. Rows that fail are counted in the outcome.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load(recipe)
+    todo = steps or list(STEPS)
+    preflight(recipe, todo)
+    folder = RunFolder(recipe.run_dir())
+    folder.save_recipe(recipe.model_dump(mode="json"))
+    session = Session(recipe, folder, progress or Silent())
+    for step in todo:
+        STEPS[step](session)
+    return Outcome(
+        folder=folder.path,
+        stages=folder.manifest["stages"],
+        failed=session.failed,
+        scores=evaluate.read_scores(folder),
+    )
+
+
+def step(run_dir: Path, name: str, settings: list[str], progress: Progress | None = None) -> Outcome:
+    """Carry out one step on a run that exists, under the recipe that lies in it."""
+    RunFolder.existing(run_dir)
+    recipe = load(run_dir / "recipe.yaml", settings)
+    place = {"runs": str(run_dir.parent), "name": run_dir.name}
+    return run(recipe.model_copy(update=place), progress, [name])

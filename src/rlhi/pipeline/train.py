@@ -1,0 +1,82 @@
+"""The step from pairs to policies: one training per source of pairs and seed."""
+
+from __future__ import annotations
+
+import time
+
+from rlhi.errors import StageError
+from rlhi.flow.identity import code_digest
+from rlhi.flow.table import read_many
+from rlhi.models.factory import identify
+from rlhi.pipeline.session import Session
+from rlhi.recipe import EMBEDDED, LOCAL, Arm
+from rlhi.records import PreferencePair
+
+SOURCES: dict[str, tuple[str, ...]] = {
+    "ugr": ("pairs/ugr",),
+    "ubr": ("pairs/ubr",),
+    "ugr+ubr": ("pairs/ugr", "pairs/ubr"),
+    "sft": ("pairs/ugr",),
+}
+
+
+def policy_name(train: str, seed: int) -> str:
+    """Where a trained policy lies in the run, also its name in the manifest."""
+    return f"model/{train}/seed-{seed}"
+
+
+def kinds(arms: tuple[Arm, ...]) -> list[str]:
+    """The trainings that the arms need, each once, in their order."""
+    return list(dict.fromkeys(arm.train for arm in arms if arm.train != "none"))
+
+
+def train(session: Session) -> None:
+    """Train every policy that an arm needs."""
+    for kind in kinds(session.recipe.evaluation.arms):
+        for seed in session.recipe.seeds:
+            _train(session, kind, seed)
+
+
+def _train(session: Session, kind: str, seed: int) -> None:
+    recipe, folder, name = session.recipe, session.folder, policy_name(kind, seed)
+    base = recipe.back_end(LOCAL)
+    identity = {
+        "stage": name,
+        "settings": recipe.training.model_dump(mode="json"),
+        "seed": seed,
+        "models": {"base": identify(base if base.model != "embedded" else EMBEDDED)},
+        "inputs": session.inputs(*SOURCES[kind]),
+        "code": code_digest("training"),
+    }
+    if session.reuse(name, identity):
+        return
+    pairs = read_many([folder.rows_path(stage) for stage in SOURCES[kind]], PreferencePair)
+    if not pairs:
+        raise StageError(
+            f"there is no pair to train {kind!r} on: see what was dropped and why with `rlhi show {folder.path}`"
+        )
+    from rlhi.training.train import train as fit
+
+    began, work = time.monotonic(), folder.work_dir(name, identity)
+    session.progress.start(name, None)
+    steps = 0
+
+    def on_step(step: int, total: int) -> None:
+        nonlocal steps
+        if steps == 0:
+            session.progress.start(name, total)
+        session.progress.advance(step - steps)
+        steps = step
+
+    objective = "sft" if kind == "sft" else recipe.training.objective
+    result = fit(pairs, recipe.training, objective=objective, seed=seed, out=work / "policy", on_step=on_step)
+    facts = {
+        "rows_in": len(pairs),
+        "rows_out": result.pairs,
+        "dropped": result.drop_counts(),
+        "failed": 0,
+        "seconds": round(time.monotonic() - began, 3),
+        "summary": f"{result.steps} steps",
+    }
+    folder.publish(name, work / "policy", identity, facts)
+    session.progress.finish(name, f"{result.pairs} pairs, {result.steps} steps")

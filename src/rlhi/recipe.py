@@ -50,6 +50,7 @@ __all__ = [
     "Training",
     "Ubr",
     "Ugr",
+    "from_data",
     "load",
     "override",
 ]
@@ -165,7 +166,12 @@ def load(path: str | Path, settings: list[str] | None = None) -> Recipe:
     if not isinstance(data, dict):
         raise UsageError(f"{path}: a recipe is a mapping of keys, got {type(data).__name__}")
     override(data, settings or [])
+    return from_data(data, str(path))
+
+
+def from_data(data: dict[str, Any], origin: str) -> Recipe:
+    """Validate a recipe's data. Raises `UsageError` that names each wrong key and what would be right."""
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"the recipe {path} is wrong:\n{_explain(error)}") from None
+        raise UsageError(f"the recipe from {origin} is wrong:\n{_explain(error)}") from None

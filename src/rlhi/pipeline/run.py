@@ -88,12 +88,13 @@ def run(recipe: Recipe | str | Path, progress: Progress | None = None, steps: li
     session = Session(recipe, folder, progress or Silent())
     for step in todo:
         STEPS[step](session)
-    return Outcome(
-        folder=folder.path,
-        stages=folder.manifest["stages"],
-        failed=session.failed,
-        scores=evaluate.read_scores(folder),
-    )
+    return outcome(folder.path, session.failed)
+
+
+def outcome(run_dir: Path, failed: int = 0) -> Outcome:
+    """What a run has come to so far. Raises `UsageError` where there is none."""
+    folder = RunFolder.existing(run_dir)
+    return Outcome(folder=run_dir, stages=folder.manifest["stages"], failed=failed, scores=evaluate.read_scores(folder))
 
 
 def step(run_dir: Path, name: str, settings: list[str], progress: Progress | None = None) -> Outcome:

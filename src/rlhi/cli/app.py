@@ -51,7 +51,7 @@ def _end(outcome: Any) -> None:
         results(outcome)
     if outcome.failed:
         complain(
-            f"{outcome.failed} rows failed; they are listed in {outcome.folder}/failed, and running again tries just those"
+            f"{outcome.failed} rows failed (see {outcome.folder}/failed); running again tries just those"
         )
         raise typer.Exit(1)
 

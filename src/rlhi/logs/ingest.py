@@ -1,0 +1,107 @@
+"""Logs in, clean and split conversations out; what could not be used, and why, beside them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from rlhi.logs import readers
+from rlhi.logs.clean import clean
+from rlhi.logs.duplicates import Placed, placed, unique
+from rlhi.logs.files import rows
+from rlhi.logs.rows import Row, printable
+from rlhi.logs.split import split
+from rlhi.recipe import Logs
+from rlhi.records import Conversation, Message, Quarantined
+
+STEP = 1000
+"""Records between two calls of `on_progress`."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What became of the logs: `read == len(conversations) + len(rows of quarantined with line > 0)`."""
+
+    conversations: list[Conversation]
+    """Clean and split, by user, time (none first) and id."""
+    quarantined: list[Quarantined]
+    """What could not be used, by file and line. Line 0 = a whole file without one readable record."""
+    read: int
+    """Records met: lines, elements or rows. The piece at which a stream breaks off counts as one."""
+    reasons: dict[str, int]
+    """Entries of `quarantined` by reason, most frequent first."""
+    users: int
+    """Users among the conversations."""
+
+
+def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None = None) -> Ingested:
+    """Read, clean and split the logs of a recipe.
+
+    `on_progress` is told how many records were read so far, now and then and at the end. The result depends on the
+    content of the files, `settings` and `seed` alone. Raises `UsageError` for a path or a format that is not there.
+    """
+    formats = readers.choose(settings.format)
+    found: list[Placed] = []
+    quarantined: list[Quarantined] = []
+    read = 0
+
+    def columns(present: Collection[str]) -> Collection[str]:
+        return {name for reader in formats for name in reader.columns(present)}
+
+    for row in rows(settings.paths, columns):
+        read += row.line > 0
+        one = _one(row, formats, settings) if isinstance(row, Row) else row
+        if isinstance(one, Placed):
+            found.append(one)
+        else:
+            quarantined.append(one)
+        if on_progress and read % STEP == 0:
+            on_progress(read)
+    kept, refused = unique(found)
+    quarantined = sorted([*quarantined, *refused], key=lambda q: (q.file, q.line))
+    conversations = _split(kept, settings, seed)
+    if on_progress:
+        on_progress(read)
+    return Ingested(
+        conversations=conversations,
+        quarantined=quarantined,
+        read=read,
+        reasons=dict(sorted(Counter(q.reason for q in quarantined).items(), key=lambda item: (-item[1], item[0]))),
+        users=len({conversation.user_id for conversation in conversations}),
+    )
+
+
+def _one(row: Row, formats: tuple[readers.Reader, ...], settings: Logs) -> Placed | Quarantined:
+    """Read and clean one row; a reader that fails on it costs this row alone."""
+    if not isinstance(row.data, dict):
+        return row.fault("not_an_object", f"a record is a JSON object, got {type(row.data).__name__}")
+    try:
+        raw = readers.detect(formats, row.data).read(row.data)
+        return placed(clean(raw, settings), row.file, row.line)
+    except readers.BadRecord as bad:
+        return row.fault(bad.reason, bad.detail)
+    except Exception as error:
+        return row.fault("reader_error", f"{type(error).__name__}: {error}")
+
+
+def _split(kept: list[Placed], settings: Logs, seed: int) -> list[Conversation]:
+    """The records; they are built without validation, since cleaning has made each field what the record wants."""
+    source = {id(one.clean): printable(f"{one.file}:{one.line}") for one in kept}
+    return [
+        Conversation.model_construct(
+            conversation_id=one.conversation_id,
+            user_id=one.user_id,
+            started_at=one.started_at,
+            language=one.language,
+            model=one.model,
+            source=source[id(one)],
+            split=part,
+            messages=tuple(
+                Message.model_construct(role=m.role, content=m.content, timestamp=m.timestamp)  # type: ignore[arg-type]
+                for m in one.messages
+            ),
+            flags=one.flags,
+        )
+        for one, part in split((one.clean for one in kept), settings, seed)
+    ]

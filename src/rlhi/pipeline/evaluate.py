@@ -1,0 +1,209 @@
+"""The steps after training: what every arm answers, what the judges say, the scores, and the report."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from rlhi import prompts
+from rlhi.errors import StageError
+from rlhi.evaluation.comparison import compare
+from rlhi.evaluation.figures import arm_figures
+from rlhi.evaluation.finding import verdict
+from rlhi.evaluation.judges import JUDGES, JudgeStage
+from rlhi.evaluation.replies import ReplyStage
+from rlhi.evaluation.scores import scores, write_scores
+from rlhi.evaluation.turns import EvalTurn, select, trained_requests
+from rlhi.flow.folder import RunFolder
+from rlhi.flow.identity import Identity, code_digest, file_digest
+from rlhi.flow.stage import Context
+from rlhi.flow.table import read_many, read_rows
+from rlhi.models.layers import Meter
+from rlhi.pipeline.data import token_counter
+from rlhi.pipeline.session import Rows, Session
+from rlhi.pipeline.train import policy_name
+from rlhi.recipe import LOCAL, Arm, Model
+from rlhi.records import Conversation, LabelledTurn, PersonaCard, PreferencePair, Reply, Score, Verdict
+
+if TYPE_CHECKING:
+    from rlhi.world.truth import Truth
+
+PAIRS = ("pairs/ugr", "pairs/ubr")
+
+
+def evaluate(session: Session) -> None:
+    """Draw the turns, let every arm answer, let every judge compare, count."""
+    _turns(session)
+    for arm in session.recipe.evaluation.arms:
+        for seed in session.recipe.seeds:
+            _replies(session, arm, seed)
+    for judge in session.recipe.evaluation.judges:
+        _verdicts(session, judge)
+    _scores(session)
+
+
+def _turns(session: Session) -> None:
+    recipe, folder = session.recipe, session.folder
+    given = session.inputs("conversations", "labels", "personas", *PAIRS)
+    settings = {
+        "max_turns": recipe.evaluation.max_turns,
+        "include_later": recipe.evaluation.include_later,
+        "persona_tokens": recipe.personas.max_tokens,
+        "prompt_tokens": recipe.pairs.max_prompt_tokens,
+    }
+    identity = {
+        "stage": "turns",
+        "settings": settings,
+        "seed": recipe.seeds[0],
+        "inputs": given,
+        "code": code_digest("evaluation"),
+    }
+
+    def make() -> tuple[int, Rows]:
+        used = [path for path in (folder.rows_path(stage) for stage in PAIRS) if path.exists()]
+        rows, dropped = select(
+            read_rows(folder.rows_path("conversations"), Conversation),
+            read_rows(folder.rows_path("labels"), LabelledTurn),
+            read_rows(folder.rows_path("personas"), PersonaCard),
+            recipe.evaluation,
+            seed=recipe.seeds[0],
+            trained=trained_requests(read_many(used, PreferencePair)),
+            persona_tokens=recipe.personas.max_tokens,
+            prompt_tokens=recipe.pairs.max_prompt_tokens,
+            count=token_counter(recipe.training.model),
+        )
+        if not rows:
+            raise StageError(
+                "there is no turn to evaluate: no held-out user asks anything in a later conversation. "
+                "Raise logs.heldout_users or logs.later, lower logs.min_conversations, or read more logs"
+            )
+        return len(rows) + len(dropped), (rows, dropped)
+
+    session.table("turns", EvalTurn, identity, make)
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name: `base + persona` -> `base-persona`."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def reply_stage(arm: Arm, seed: int) -> str:
+    """Name of the stage that holds an arm's replies."""
+    return f"replies/{slug(arm.name)}-seed-{seed}"
+
+
+def _replies(session: Session, arm: Arm, seed: int) -> None:
+    recipe, settings = session.recipe, session.recipe.evaluation
+    policy = recipe.back_end(recipe.roles.policy)
+    if arm.train != "none":
+        trained = session.folder.path / policy_name(arm.train, seed)
+        policy = recipe.back_end(LOCAL).model_copy(update={"model": str(trained)})
+    stage = ReplyStage(
+        arm=arm.name,
+        persona=arm.persona,
+        seed=seed,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+    )
+    session.stage(
+        reply_stage(arm, seed),
+        stage,
+        lambda: (read_rows(session.folder.rows_path("turns"), EvalTurn), []),
+        inputs=session.inputs("turns"),
+        models={"policy": policy},
+        code=("evaluation", "personas"),
+    )
+
+
+def _reply_stages(session: Session) -> list[str]:
+    return [reply_stage(arm, seed) for arm in session.recipe.evaluation.arms for seed in session.recipe.seeds]
+
+
+def _read_replies(session: Session) -> list[Reply]:
+    return read_many([session.folder.rows_path(stage) for stage in _reply_stages(session)], Reply)
+
+
+def _verdicts(session: Session, judge: str) -> None:
+    recipe, folder = session.recipe, session.folder
+    models: dict[str, Model] = {} if judge == "truth" else {"judge": recipe.back_end(judge)}
+
+    def rows() -> Rows:
+        return compare(
+            read_rows(folder.rows_path("turns"), EvalTurn), _read_replies(session), recipe.evaluation.against
+        )
+
+    given = session.inputs("turns", *_reply_stages(session))
+    if judge == "truth":
+        given |= {f"truth/{path.name}": file_digest(path) for path in sorted(Path(_truth_dir(session)).iterdir())}
+    session.stage(
+        f"verdicts/{slug(judge)}",
+        JudgeStage(judge=judge, prompts=prompts.fingerprint("judge") if judge not in JUDGES.names() else ""),
+        rows,
+        inputs=given,
+        models=models,
+        code=("evaluation", "prompts", *(("world",) if judge == "truth" else ())),
+        resources=_truth_resource if judge == "truth" else None,
+    )
+
+
+def _truth_dir(session: Session) -> str:
+    return session.recipe.evaluation.truth or ""
+
+
+def _truth(session: Session) -> Truth | None:
+    if "truth" not in session.recipe.evaluation.judges:
+        return None
+    from rlhi.world.truth import Truth
+
+    return Truth(Path(_truth_dir(session)))
+
+
+def _truth_resource(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
+    return {"truth": _truth(session)}
+
+
+def _scores(session: Session) -> None:
+    recipe, folder = session.recipe, session.folder
+    judged = [f"verdicts/{slug(judge)}" for judge in recipe.evaluation.judges]
+    identity: Identity = {
+        "stage": "scores",
+        "settings": recipe.evaluation.model_dump(mode="json"),
+        "seed": recipe.seeds[0],
+        "inputs": session.inputs("turns", *_reply_stages(session), *judged),
+        "code": code_digest("evaluation"),
+    }
+
+    def make() -> tuple[int, Rows]:
+        turns = read_rows(folder.rows_path("turns"), EvalTurn)
+        replies = _read_replies(session)
+        verdicts = read_many([folder.rows_path(stage) for stage in judged], Verdict)
+        rows = scores(verdicts, replies, turns, recipe.evaluation, recipe.seeds[0])
+        arms = arm_figures(turns, replies, _truth(session))
+        found = verdict(rows, recipe.evaluation)
+        write_scores(folder.path / "scores.json", rows, found, {"arms": [figures.as_dict() for figures in arms]})
+        return len(verdicts), (rows, [])
+
+    session.table("scores", Score, identity, make)
+
+
+def read_scores(folder: RunFolder) -> dict[str, Any]:
+    """Content of scores.json; empty where the run has none yet."""
+    path = folder.path / "scores.json"
+    found: dict[str, Any] = orjson.loads(path.read_bytes()) if path.exists() else {}
+    return found
+
+
+def report(session: Session) -> None:
+    """Write `report.html`."""
+    from rlhi.report.build import build
+    from rlhi.report.load import load
+
+    began = time.monotonic()
+    page = session.folder.path / "report.html"
+    page.write_text(build(load(session.folder.path)), encoding="utf-8")
+    session.progress.finish("report", f"{page} ({time.monotonic() - began:.1f} s)")

@@ -8,14 +8,14 @@ What is repaired is flagged, what is not is quarantined; with `repair_roles: fal
 | a leading answer to nothing | left out | `dropped_leading_assistant` |
 | an empty message | left out, its neighbours merged | `dropped_empty` |
 | a system message after the first words | left out: it belongs to the deployment | `dropped_system` |
-| calls to tools and their results | always left out, the answers around them merged | `dropped_tool` |
+| calls to tools and their results | always left out; the answers around them become neighbours | `dropped_tool` |
 | pictures and sounds in a message | always left out, the text stays | `dropped_parts` |
 | no user message at all | quarantine | `no_user_message`, `empty_conversation` |
 | a message over `max_message_chars` | quarantine | `message_too_long` |
-| times that run backwards | the order of the log stays: it is what the model saw, clocks differ | `times_out_of_order` |
+| times that run backwards | the order of the log stays: it is what the model saw | `times_out_of_order` |
 | offsets instead of times | see `times.py` | `relative_time` |
 | no user id | a user of its own, `anonymous-…`: nothing can be learnt over conversations | `no_user_id` |
-| toxic, redacted, other languages | as the recipe says: kept and flagged, or quarantined | `toxic`, `redacted`, `language` |
+| toxic, redacted, other languages | kept and flagged, or quarantine | `toxic`, `redacted`, `language` |
 
 A last user message without an answer is kept: it says something of the answer before it.
 """

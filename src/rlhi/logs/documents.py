@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["{}\[\]]', re.DOTALL)
+from rlhi.logs.streams import BrokenAt, BrokenStream
+
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 _OPEN = (b"{", b"[")
 
 
@@ -81,18 +83,30 @@ class _Cutter:
 def elements(stream: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
     """Elements with their 1-based number; what is left of a document that ends too early is the last of them."""
     cutter, number = _Cutter(), 0
+    broken: BrokenStream | None = None
+    try:
+        for piece in _growing(stream, cutter):
+            for element in cutter.feed(piece):
+                number += 1
+                yield number, element
+    except BrokenStream as error:
+        broken = error
+    rest = list(cutter.rest())
+    if broken is not None:
+        raise BrokenAt(number + 1, b"".join(rest), str(broken))
+    yield from enumerate(rest, start=number + 1)
+
+
+def _growing(stream: Iterator[bytes], cutter: _Cutter) -> Iterator[bytes]:
+    """Join chunks until they are as long as what the cutter holds, so that a long string is not scanned over and over."""
     waiting: list[bytes] = []
-    for chunk in stream:
-        waiting.append(chunk)
-        if sum(map(len, waiting)) < len(cutter.buffer) - cutter.start:
-            continue
-        for element in cutter.feed(b"".join(waiting)):
-            number += 1
-            yield number, element
-        waiting.clear()
-    for element in cutter.feed(b"".join(waiting)):
-        number += 1
-        yield number, element
-    for element in cutter.rest():
-        number += 1
-        yield number, element
+    try:
+        for chunk in stream:
+            waiting.append(chunk)
+            if sum(map(len, waiting)) >= len(cutter.buffer) - cutter.start:
+                yield b"".join(waiting)
+                waiting.clear()
+    except BrokenStream:
+        yield b"".join(waiting)
+        raise
+    yield b"".join(waiting)

@@ -1,7 +1,7 @@
 """One of each: the same words of the same user once, and one conversation per id.
 
-Which one stays, its content says, never its place in the files. Of the same words, the earliest stays (one without a time
-last). Of one id, the fullest stays: logs that are written again as a chat grows repeat an id with more messages.
+Which one stays, its content says, never its place in the files. Of the same words, the earliest stays (one without a
+time last). Of one id, the fullest stays: logs that are written again as a chat grows repeat an id with more messages.
 """
 
 from __future__ import annotations
@@ -53,15 +53,13 @@ def unique(found: Iterable[Placed]) -> tuple[list[Placed], list[Quarantined]]:
     by_id: dict[str, Placed] = {}
     kept, refused = list[Placed](), list[Quarantined]()
     for one in sorted(found, key=lambda one: (-len(one.clean.messages), one.order)):
-        same_id = by_id.setdefault(one.clean.conversation_id, one)
-        if same_id is not one and same_id.said != one.said:
-            refused.append(_refused(one, "duplicate_id", f"another conversation has its id: {_at(same_id)}"))
-            continue
-        same_words = by_words.setdefault(one.said, one)
-        if same_words is not one:
-            refused.append(_refused(one, "duplicate", f"the same user said the same in {_at(same_words)}"))
-            continue
-        kept.append(one)
+        if (same := by_words.get(one.said)) is not None:
+            refused.append(_refused(one, "duplicate", f"the same user said the same in {_at(same)}"))
+        elif (same := by_id.get(one.clean.conversation_id)) is not None:
+            refused.append(_refused(one, "duplicate_id", f"another conversation has its id: {_at(same)}"))
+        else:
+            by_words[one.said] = by_id[one.clean.conversation_id] = one
+            kept.append(one)
     return kept, refused
 
 

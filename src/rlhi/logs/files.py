@@ -34,10 +34,10 @@ class Hub:
 def rows(paths: tuple[str, ...], columns: Columns) -> Iterator[Row | Quarantined]:
     """All rows of all files, in order of path. Raises `UsageError` at once for a path that is not there."""
     files, hubs = expand(paths)
-    streams = [(file, _hub_rows(file)) for file in hubs]
+    streams = [_hub_rows(hub) for hub in hubs]
     for file in files:
         yield from file_rows(file, columns)
-    for _, stream in streams:
+    for stream in streams:
         yield from stream
 
 
@@ -66,7 +66,7 @@ def _local(path: str) -> list[Path]:
         return [place]
     if not glob.has_magic(path):
         raise UsageError(f"logs.paths: there is no {path}; name a file, a folder, a glob or hub:owner/dataset")
-    matches = [Path(match) for match in glob.glob(str(place), recursive=True)]
+    matches = [Path(match) for match in glob.glob(str(place), recursive=True)]  # noqa: PTH207 (absolute patterns)
     if not matches:
         raise UsageError(f"logs.paths: no file matches {path}")
     return [file for match in matches for file in (_walk(match) if match.is_dir() else (match,))]

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from rlhi.logs.documents import elements
-from rlhi.logs.streams import PARQUET, BrokenStream, chunks, other_kind
+from rlhi.logs.streams import PARQUET, BrokenAt, BrokenStream, chunks, other_kind
 from rlhi.logs.tables import Columns, Unreadable, table_rows
 from rlhi.records import Quarantined
 
@@ -29,6 +29,7 @@ EXCERPT = 200
 JSON_NAMES = (".json", ".jsonl", ".ndjson")
 _COMPRESSED = (".gz", ".zst", ".zstd")
 _OBJECT_LINE = re.compile(rb'^[ \t]*(?:\{[ \t]*["}]|\[[ \t]*[{\]])', re.MULTILINE)
+_ARRAY = re.compile(rb"\[\s*[{\]]")
 
 
 @dataclass(slots=True, frozen=True)
@@ -142,13 +143,14 @@ def is_document(head: bytes) -> bool:
     """Whether a JSON file that begins with `head` is one document over many lines, rather than a row per line."""
     head = head.lstrip()
     line, newline, rest = head.partition(b"\n")
+    line, rest = line.strip(), rest.lstrip(b"\r\n")
+    if line == b"[" or not newline or not rest:
+        return head.startswith(b"[")
     if head.startswith(b"["):
-        return not newline or not rest.strip() or _parse(line)[1] is not None
-    if not head.startswith(b"{") or not newline or _parse(line)[1] is None:
-        return False
-    return re.match(rb'\{\s*(?:"(?:[^"\\]|\\.)*"\s*:\s*[\[{]?.*,?\s*)?$', line) is not None and not re.search(
-        rb'^\{[ \t]*"', rest, re.MULTILINE
-    )
+        second = rest.partition(b"\n")[0]
+        return _ARRAY.match(line) is not None and _parse(line)[1] is not None and _parse(second)[1] is not None
+    breaks = line.startswith(b"{") and line.endswith((b"{", b"[", b","))
+    return breaks and rest[:1] in (b" ", b"\t", b'"', b"}", b"]") and _parse(line)[1] is not None
 
 
 def _lines(stream: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -175,16 +177,7 @@ def _lines(stream: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
         yield number + 1, last
 
 
-class BrokenAt(Exception):
-    """A stream broke inside a row."""
-
-    def __init__(self, line: int, raw: bytes, detail: str) -> None:
-        super().__init__(detail)
-        self.line, self.raw, self.detail = line, raw, detail
-
-
 def _parsed(name: str, rows: Iterator[tuple[int, bytes]]) -> Iterator[Row | Quarantined]:
-    line = 0
     try:
         for line, raw in rows:
             data, wrong = _parse(raw)
@@ -194,8 +187,6 @@ def _parsed(name: str, rows: Iterator[tuple[int, bytes]]) -> Iterator[Row | Quar
                 yield fault(name, line, *wrong, raw)
     except BrokenAt as broken:
         yield fault(name, broken.line, "broken_stream", broken.detail, broken.raw)
-    except BrokenStream as broken:
-        yield fault(name, line + 1, "broken_stream", str(broken))
 
 
 def _parse(raw: bytes) -> tuple[Any, tuple[str, str] | None]:

@@ -36,6 +36,19 @@ class BrokenStream(Exception):
     """A compressed stream that ends too early or is damaged. What came before it has been given out."""
 
 
+class BrokenAt(Exception):
+    """A stream broke inside a row."""
+
+    def __init__(self, line: int, raw: bytes, detail: str) -> None:
+        super().__init__(detail)
+        self.line = line
+        """Number of the row, from 1."""
+        self.raw = raw
+        """What there is of it."""
+        self.detail = detail
+        """What is wrong with the stream."""
+
+
 def other_kind(head: bytes) -> str | None:
     """What a file is that begins with `head`, if it is none of ours."""
     return next((kind for magic, kind in KNOWN.items() if head.startswith(magic)), None)

@@ -1,4 +1,4 @@
-"""Rows of a Parquet file: only the columns that a reader looks at, a row group that cannot be read told by its place."""
+"""Rows of a Parquet file, with only the columns that a reader looks at; what cannot be read is told by its place."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def table_rows(path: Path, columns: Columns) -> Iterator[tuple[int, dict[str, An
 
 
 def _decoded(batch: Any) -> Iterator[dict[str, Any] | Unreadable]:
+    batch = _microseconds(batch)
     try:
         yield from batch.to_pylist()
     except (UnicodeDecodeError, ValueError, OverflowError):
@@ -64,3 +65,14 @@ def _decoded(batch: Any) -> Iterator[dict[str, Any] | Unreadable]:
                 yield Unreadable("wrong_type", str(error))
             else:
                 yield row
+
+
+def _microseconds(batch: Any) -> Any:
+    """Times in nanoseconds, as pandas writes them, cut to what Python's `datetime` can hold."""
+    import pyarrow as pa
+
+    for place, column in enumerate(batch.schema):
+        if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+            kind = pa.timestamp("us", column.type.tz)
+            batch = batch.set_column(place, column.name, batch.column(place).cast(kind, safe=False))
+    return batch

@@ -95,8 +95,8 @@ def truth(row: dict[str, Any], key: str) -> bool:
     value = row.get(key)
     if value is None or isinstance(value, bool):
         return bool(value)
-    if value in (0, 1):
-        return value == 1
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
     if isinstance(value, str) and value.strip().lower() in ("true", "false", ""):
         return value.strip().lower() == "true"
     raise BadRecord("wrong_type", f"{key}: expected true or false, got {_kind(value)}")

@@ -1,1 +1,1 @@
-"""TBD."""
+"""What each user message says of the reply before it."""

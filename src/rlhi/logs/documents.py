@@ -98,7 +98,7 @@ def elements(stream: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _growing(stream: Iterator[bytes], cutter: _Cutter) -> Iterator[bytes]:
-    """Join chunks until they are as long as what the cutter holds, so that a long string is not scanned over and over."""
+    """Join chunks until they are as long as what the cutter holds: a long string is not scanned again and again."""
     waiting: list[bytes] = []
     try:
         for chunk in stream:

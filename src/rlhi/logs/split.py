@@ -2,9 +2,9 @@
 
 Users with fewer than `min_conversations` stand apart. The others are ranked by a hash of seed and id, and the first
 `heldout_users` share of them, rounded, is held out; where the share is not zero and there are two users or more, at
-least one is, and not all. Of each user's conversations, in time, the last `later` share is for evaluation: of a held-out
-user at least one; of a trained one at least one where the share is not zero, and never all. Nothing depends on the order
-of the input.
+least one is, and not all. Of each user's conversations, in time, the last `later` share is for evaluation: of a
+held-out user at least one; of a trained one at least one where the share is not zero, and never all. Nothing depends on
+the order of the input.
 """
 
 from __future__ import annotations

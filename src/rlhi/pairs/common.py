@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from rlhi.flow.stage import Context, Drop
 from rlhi.models.base import ChatModel, ChatRequest, Sampling
@@ -51,7 +52,7 @@ def failed_gate(gates: Sequence[GateResult]) -> Drop | None:
 
 def make_pair(  # every argument is a column of the record
     *,
-    source: str,
+    source: Literal["ugr", "ubr"],
     conversation_id: str,
     turn: int,
     user_id: str,
@@ -70,7 +71,7 @@ def make_pair(  # every argument is a column of the record
         user_id=user_id,
         conversation_id=conversation_id,
         turn=turn,
-        source=source,  # type: ignore[arg-type]
+        source=source,
         weight=1.0,
         provenance=provenance,
     )

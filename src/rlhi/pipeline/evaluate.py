@@ -185,7 +185,7 @@ def _scores(session: Session) -> None:
         rows = scores(verdicts, replies, turns, recipe.evaluation, recipe.seeds[0])
         arms = arm_figures(turns, replies, _truth(session))
         found = verdict(rows, recipe.evaluation)
-        write_scores(folder.path / "scores.json", rows, found, {"arms": [figures.as_dict() for figures in arms]})
+        write_scores(folder.path / "scores.json", rows, found, {"arms": arms})
         return len(verdicts), (rows, [])
 
     session.table("scores", Score, identity, make)

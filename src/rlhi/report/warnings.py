@@ -1,0 +1,85 @@
+"""What a reader must know before believing the page, as far as it follows from the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rlhi.report.arms import LIKELIHOOD, arms, headline
+from rlhi.report.data import ReportData
+from rlhi.report.text import percent
+
+FEW_USERS = 10
+LENGTH_RATIO = 1.2
+MANY_QUARANTINED = 0.1
+
+
+def find_warnings(data: ReportData) -> list[str]:
+    """Warnings, the gravest first, then those that the run brought along."""
+    found = [*_embedded(data), *_judges(data), *_controls(data), *_strength(data), *_length(data), *_losses(data)]
+    return [*found, *data.warnings]
+
+
+def _embedded(data: ReportData) -> Iterator[str]:
+    policy = (data.recipe.get("roles") or {}).get("policy", "embedded")
+    named = (data.recipe.get("models") or {}).get(policy) or {"model": policy}
+    if named.get("model") == "embedded" and data.logs.conversations and not data.logs.from_world:
+        yield (
+            "The policy is the small embedded model, which knows only the simulated world, and these logs are not from "
+            "there. Its prose is of no use here: the replies, the pairs and the win rates below show that every stage "
+            "works on these logs, and nothing about quality. Name a hub model or a server in the recipe for that."
+        )
+
+
+def _judges(data: ReportData) -> Iterator[str]:
+    judges = {score.judge for score in data.scores}
+    if judges == {LIKELIHOOD}:
+        yield (
+            "The only judge is `likelihood`: statistics of the base model, no reader. It is a weak judge, and it "
+            "favours policies that were trained on such a reward. Take these win rates as a check of the machinery; a "
+            "claim needs the truth of a simulated world, a judge model, or people."
+        )
+    elif LIKELIHOOD in judges:
+        yield "`likelihood` is a weak judge, by statistics of the base model: read it only beside the others."
+
+
+def _controls(data: ReportData) -> Iterator[str]:
+    controls = {mark.name for mark in arms(data) if mark.kind == "control"}
+    for score in data.scores:
+        if score.arm in controls and score.dimension == "overall" and score.turns == "all" and score.low > 0.5:
+            yield (
+                f"The control “{score.arm}” wins too ({percent(score.win_rate)}, judged by {score.judge}): a gain that "
+                "survives another user's persona is not personalization."
+            )
+
+
+def _strength(data: ReportData) -> Iterator[str]:
+    score = headline(data)
+    if score is None:
+        return
+    if score.users < FEW_USERS:
+        yield f"Only {score.users} users were evaluated: the intervals are wide, and rough at so few."
+    if len(score.seeds) == 1:
+        yield "One seed only: how much the result varies between trainings is not known. A claim needs at least three."
+
+
+def _length(data: ReportData) -> Iterator[str]:
+    score = headline(data)
+    if score is None or not score.length_against or not score.length:
+        return
+    ratio = score.length / score.length_against
+    if not 1 / LENGTH_RATIO <= ratio <= LENGTH_RATIO:
+        word = "longer" if ratio > 1 else "shorter"
+        yield (
+            f"Replies of “{score.arm}” are {percent(abs(ratio - 1), 0)} {word} than those of “{score.against}”: length "
+            "alone can move a judge."
+        )
+
+
+def _losses(data: ReportData) -> Iterator[str]:
+    for stage in data.funnel:
+        if stage.failed:
+            yield f"{stage.failed} of {stage.rows_in} rows failed in stage `{stage.stage}`; run the recipe again to retry them."
+    lost = sum(data.quarantined.values())
+    total = lost + data.logs.conversations
+    if total and lost / total > MANY_QUARANTINED:
+        yield f"{percent(lost / total, 0)} of the records in the logs ({lost} of {total}) could not be used."

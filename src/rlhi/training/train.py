@@ -1,0 +1,180 @@
+"""Train a policy on pairs: `train` does everything, resumes by itself, and gives the same bytes for the same seed.
+
+The same bytes hold on a CPU for the same versions and number of threads (sums are split by thread); on a GPU some
+kernels add in varying order.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import set_seed
+
+from rlhi.errors import StageError
+from rlhi.records import Dropped, PreferencePair, digest
+from rlhi.settings import Training
+from rlhi.training import checkpoint, export
+from rlhi.training.objectives import OBJECTIVES, Objective
+from rlhi.training.plan import hold_out, step_batches
+from rlhi.training.policy import load_causal, load_tokenizer, prepare
+from rlhi.training.reference import ReferenceStore, model_fingerprint, reference_logps
+from rlhi.training.tokenize import Encoded, encode_all
+from rlhi.training.trainer import OnStep, PairTrainer
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a training came to; its files lie in the output folder."""
+
+    steps: int
+    """Optimizer steps."""
+    pairs: int
+    """Pairs trained on."""
+    held_out: int
+    """Pairs of held-out users, on which only the loss was measured."""
+    dropped: list[Dropped]
+    """Pairs left out, each with its reason."""
+    metrics: dict[str, float]
+    """Figures of the last step (`loss`, for DPO also `accuracy`, `margin`, …) and, where pairs were held out, theirs
+    before and after (`validation_loss_before`, `validation_loss_after`, …)."""
+    validation: str
+    """A sentence on what was held out, or why nothing was."""
+
+    def drop_counts(self) -> dict[str, int]:
+        """How many pairs were dropped for each reason."""
+        return _counts(self.dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    training: list[Encoded]
+    validating: list[Encoded]
+    validation: str
+    dropped: list[Dropped]
+
+
+def train(
+    pairs: Sequence[PreferencePair],
+    settings: Training,
+    *,
+    objective: Literal["dpo", "sft"],
+    seed: int,
+    out: Path,
+    on_step: OnStep | None = None,
+) -> TrainingResult:
+    """Train `settings.model` on pairs and write the policy into `out`.
+
+    `on_step(step, steps)` is called after each optimizer step. Called again after an interruption it goes on from the
+    last whole checkpoint under `out/checkpoints`, to the very weights of an undisturbed run; called again when
+    finished it returns at once. It seeds the global random streams of Python, NumPy and torch.
+
+    Raises `UsageError` for a model that cannot be used, `StageError` when no pair is left or the loss is not finite.
+    """
+    goal = OBJECTIVES[objective]
+    tokenizer = load_tokenizer(settings.model)
+    model = load_causal(settings.model, _dtype(settings))
+    data = _gather(pairs, tokenizer, _max_length(settings, model), settings, goal=goal, seed=seed)
+    reference = model_fingerprint(model, settings.precision)
+    identity = digest(
+        {
+            "objective": objective,
+            "seed": seed,
+            "settings": settings.model_dump(mode="json"),
+            "reference": reference,
+            "training": [asdict(pair) for pair in data.training],
+            "validating": [asdict(pair) for pair in data.validating],
+        }
+    )
+    summary = export.read_summary(out, identity)
+    if summary is None:
+        set_seed(seed)
+        trainer = PairTrainer(
+            prepare(model, settings),
+            settings,
+            goal,
+            batches=step_batches(data.training, settings, seed),
+            learning_rate=export.rate_of(settings, objective),
+            seed=seed,
+            folder=out / "checkpoints",
+            identity=identity,
+            on_step=on_step,
+        )
+        before = _refer(trainer, data, reference, out)
+        resume = checkpoint.latest(trainer.folder, identity)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        summary = _summary(trainer, data, before) | {"identity": identity, "objective": objective, "seed": seed}
+        if trainer.is_world_process_zero():
+            _write(trainer, tokenizer, summary, out)
+        trainer.accelerator.wait_for_everyone()
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    kept = {key: summary[key] for key in ("steps", "pairs", "held_out", "metrics", "validation")}
+    return TrainingResult(dropped=data.dropped, **kept)
+
+
+def _dtype(settings: Training) -> torch.dtype:
+    frozen_in_bf16 = settings.method == "lora" and settings.precision == "bf16"
+    return torch.bfloat16 if frozen_in_bf16 else torch.float32
+
+
+def _max_length(settings: Training, model: Any) -> int:
+    context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return min(settings.max_length, context or settings.max_length)
+
+
+def _counts(dropped: Sequence[Dropped]) -> dict[str, int]:
+    return dict(sorted(Counter(row.reason for row in dropped).items()))
+
+
+def _gather(
+    pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int, settings: Training, *, goal: Objective, seed: int
+) -> _Data:
+    encoded, dropped = encode_all(pairs, tokenizer, goal.sides, max_length)
+    if not encoded:
+        example = f"; for one, {dropped[0].about}: {dropped[0].detail}" if dropped else ""
+        raise StageError(f"no pair is left to train on: of {len(pairs)}, dropped {_counts(dropped)}{example}")
+    training, validating, sentence = hold_out(encoded, settings.validation, seed)
+    return _Data(training, validating, sentence, dropped)
+
+
+def _refer(trainer: PairTrainer, data: _Data, fingerprint: str, out: Path) -> dict[str, float]:
+    """Give the trainer the reference's log-probabilities; returns the validation figures before training."""
+    goal, settings = trainer.objective, trainer.settings
+    trainer.references = reference_logps(
+        trainer.model,
+        [*data.training, *data.validating] if goal.uses_reference else data.validating,
+        goal.sides,
+        fingerprint=fingerprint,
+        precision=settings.precision,
+        micro_batch_size=settings.micro_batch_size,
+        store=ReferenceStore(out / "reference.parquet"),
+        write=trainer.is_world_process_zero(),
+    )
+    return trainer.measure(data.validating, untrained=True) if data.validating else {}
+
+
+def _summary(trainer: PairTrainer, data: _Data, before: dict[str, float]) -> dict[str, Any]:
+    last = {key: value for key, value in trainer.curve()[-1].items() if key not in ("step", "lr", "grad_norm")}
+    after = trainer.measure(data.validating) if data.validating else {}
+    metrics = last | {f"validation_{key}_before": value for key, value in before.items()}
+    metrics |= {f"validation_{key}_after": value for key, value in after.items()}
+    return {
+        "steps": trainer.state.global_step,
+        "pairs": len(data.training),
+        "held_out": len(data.validating),
+        "dropped": _counts(data.dropped),
+        "validation": data.validation,
+        "metrics": metrics,
+    }
+
+
+def _write(trainer: PairTrainer, tokenizer: Any, summary: dict[str, Any], out: Path) -> None:
+    export.write_weights(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
+    export.write_curve(trainer.curve(), out)
+    export.write_card(summary, trainer.settings, summary["objective"], summary["seed"], out)
+    export.write_summary(summary, out)

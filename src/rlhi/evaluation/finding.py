@@ -27,7 +27,7 @@ def verdict(scores: Sequence[Score], settings: Evaluation) -> dict[str, Any]:
         return {"sentence": "No verdict: nothing was judged.", "outcome": "no_scores", "control": "none"}
     outcome: Outcome = "gain" if row.low > CHANCE else "loss" if row.high < CHANCE else "no_difference"
     control = _find(scores, control_arm(settings, arm), settings)
-    fate = _fate(row, control)
+    fate: Control = _fate(row, control) if outcome == "gain" else "none"
     sentence = _compared(row, outcome)
     if outcome == "gain":
         sentence += _with_control(control, fate, arm)
@@ -67,7 +67,7 @@ def _find(scores: Sequence[Score], arm: Arm | None, settings: Evaluation) -> Sco
 
 
 def _fate(row: Score, control: Score | None) -> Control:
-    """What is left of the gain under another user's persona."""
+    """What is left of a gain under another user's persona."""
     if control is None or control.judge != row.judge:
         return "none"
     if control.low > CHANCE:

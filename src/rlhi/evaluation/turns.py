@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from rlhi.evaluation.wrong import WrongPersonas
-from rlhi.personas.render import persona_lines, prompt
+from rlhi.personas.render import persona_lines, system_text
 from rlhi.records import (
     ChatMessage,
     Conversation,
@@ -237,10 +237,10 @@ class _Builder:
     def _unfit(self, turn: EvalTurn, trained: set[str], most: int) -> tuple[str, str] | None:
         if _seen(turn, trained):
             return "seen_in_training", "the same request is in a training pair"
-        for lines in (turn.own, turn.wrong):
-            tokens = sum(self._count(message.content) for message in prompt(lines, turn.context))
-            if tokens > most:
-                return "prompt_too_long", f"{tokens} tokens > {most}"
+        said = sum(self._count(message.content) for message in turn.context)
+        tokens = said + max(self._count(system_text(lines)) for lines in (turn.own, turn.wrong))
+        if tokens > most:
+            return "prompt_too_long", f"{tokens} tokens > {most}"
         return None
 
 

@@ -94,19 +94,24 @@ class FakeTruth:
 
 
 def test_figures_of_an_arm_by_hand() -> None:
-    rows = {(row.arm, row.turns): row for row in arm_figures(TURNS, REPLIES, FakeTruth())}  # type: ignore[arg-type]
-    ours = rows[OURS, "all"]
-    assert (ours.n, ours.judged, ours.users, ours.seeds) == (5, 4, 2, (0, 1))
-    assert (ours.words, ours.judged_words) == pytest.approx((2.4, 2.0))
+    strangers = [reply(OURS, "u1", "c9", "to a turn that is not evaluated")]
+    ours, base = arm_figures(TURNS, REPLIES + strangers, FakeTruth())  # type: ignore[arg-type]
+    assert (ours.arm, base.arm) == (OURS, BASE)
+    assert (ours.n, ours.unscored, ours.users, ours.seeds, ours.words) == (4, 1, 2, (0, 1), 2.0)
     assert (ours.personalization, ours.correctness, ours.overall) == pytest.approx((0.2, 0.4, 0.5))
     assert (ours.wanted_low, ours.wanted_words, ours.wanted_high) == (2, 4, 6)
-    assert set(rows) == {(arm, kind) for arm in (BASE, OURS) for kind in ("initial", "follow_up", "all")}
+    assert (base.words, base.correctness) == pytest.approx((2.0, 0.4))
 
 
 def test_without_truth_only_lengths_are_known() -> None:
-    (row, *_) = arm_figures(TURNS, REPLIES[:5], None)
-    assert row.arm == OURS and row.words == pytest.approx(2.4)
-    assert (row.judged, row.personalization, row.correctness, row.wanted_words) == (0, None, None, None)
+    (row,) = arm_figures(TURNS, REPLIES[:5], None)
+    assert (row.arm, row.n, row.unscored) == (OURS, 5, 0)
+    assert row.words == pytest.approx(2.4)
+    assert (row.personalization, row.correctness, row.overall, row.wanted_words) == (None, None, None, None)
+
+
+def test_an_arm_of_which_the_truth_knows_nothing_has_no_row() -> None:
+    assert arm_figures(TURNS, [reply(OURS, "u1", "c2", "one")], FakeTruth()) == []  # type: ignore[arg-type]
 
 
 def test_the_file_has_the_same_bytes_whatever_the_order_and_no_key_is_hidden(tmp_path) -> None:

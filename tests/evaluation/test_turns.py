@@ -80,10 +80,7 @@ def test_no_policy_ever_sees_later_feedback_or_the_logged_reply() -> None:
 
 
 def test_splits() -> None:
-    rows = [
-        conversation(s, s, ["x " + s], s)
-        for s in ("train", "later", "history", "heldout", "apart")
-    ]
+    rows = [conversation(s, s, ["x " + s], s) for s in ("train", "later", "history", "heldout", "apart")]
     assert [t.split for t in run(rows)[0]] == ["heldout"]
     assert {t.split for t in run(rows, include_later=True)[0]} == {"heldout", "later"}
 

@@ -10,6 +10,7 @@ import orjson
 
 from rlhi.flow.folder import write_atomic
 from rlhi.settings import Training
+from rlhi.training.policy import quiet
 
 CURVE = "curve.jsonl"
 SUMMARY = "training.json"
@@ -18,7 +19,8 @@ SUMMARY = "training.json"
 def write_weights(model: Any, tokenizer: Any, out: Path) -> None:
     """Write safetensors weights (or the adapter), configuration, generation settings, tokenizer and chat template."""
     out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(str(out), safe_serialization=True)
+    with quiet():
+        model.save_pretrained(str(out))
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     if bare.generation_config is not None:
         bare.generation_config.save_pretrained(str(out))

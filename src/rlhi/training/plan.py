@@ -18,7 +18,8 @@ MIN_PAIRS = 10
 def hold_out(pairs: Sequence[Encoded], share: float, seed: int) -> tuple[list[Encoded], list[Encoded], str]:
     """Set whole users apart for validation: pairs to train on, pairs to validate on, and a sentence on it.
 
-    Users come in the order of a hash of seed and user id; each is taken whose pairs still fit into `share` of all.
+    Users come in the order of a hash of seed and user id; each is taken whose pairs still fit into `share` of all. Where
+    none fits, the user with the fewest pairs is taken, unless that is more than a third of all.
     """
     counts = Counter(pair.user_id for pair in pairs)
     if share == 0:
@@ -27,12 +28,16 @@ def hold_out(pairs: Sequence[Encoded], share: float, seed: int) -> tuple[list[En
         return list(pairs), [], f"No pair was held out: {len(pairs)} pairs of {len(counts)} users are too few."
     room = min(math.floor(share * len(pairs) + 0.5), len(pairs) - 1)
     held: set[str] = set()
-    for user in sorted(counts, key=lambda user: hashlib.sha256(f"{seed}:{user}".encode()).digest()):
+    users = sorted(counts, key=lambda user: hashlib.sha256(f"{seed}:{user}".encode()).digest())
+    for user in users:
         if counts[user] <= room:
             held.add(user)
             room -= counts[user]
     if not held:
-        return list(pairs), [], f"No pair was held out: every user has more than {share:.0%} of the pairs."
+        smallest = min(users, key=lambda user: counts[user])
+        if counts[smallest] > len(pairs) / 3:
+            return list(pairs), [], f"No pair was held out: every user of {len(counts)} has more than a third of them."
+        held = {smallest}
     training = [pair for pair in pairs if pair.user_id not in held]
     validating = [pair for pair in pairs if pair.user_id in held]
     return training, validating, f"{len(validating)} pairs of {len(held)} users were held out."

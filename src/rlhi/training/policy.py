@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,20 @@ from rlhi.errors import UsageError
 from rlhi.settings import Lora, Training
 
 EMBEDDED = "embedded"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars off the terminal: ours says what goes on."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def resolve(name: str) -> str:
@@ -49,7 +65,8 @@ def load_causal(name: str, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype, use_safetensors=True)
+        with quiet():
+            return AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise UsageError(f"model {name!r} cannot be loaded: {_first_line(error)}") from None
 

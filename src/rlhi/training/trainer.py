@@ -18,6 +18,7 @@ from rlhi.settings import Training
 from rlhi.training import checkpoint
 from rlhi.training.objectives import Objective, Terms, weights_of
 from rlhi.training.plan import rate_factor
+from rlhi.training.policy import quiet
 from rlhi.training.reference import References, reference_terms
 from rlhi.training.step import passes, side_logps
 from rlhi.training.tokenize import Encoded
@@ -128,7 +129,8 @@ class PairTrainer(Trainer):  # type: ignore[misc]
 
     def curve(self) -> list[dict[str, float]]:
         """One row per optimizer step so far, those before a resume included."""
-        return list(self.state.log_history)
+        names = ("step", "loss", *self.objective.metrics, "lr", "grad_norm")
+        return [{name: row[name] for name in names} for row in self.state.log_history]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over one optimizer step; returns its loss. Raises `StageError` if that is not finite."""
@@ -167,7 +169,8 @@ class PairTrainer(Trainer):  # type: ignore[misc]
             self.on_step(self.state.global_step, self.state.max_steps)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        with quiet():
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             partial = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"

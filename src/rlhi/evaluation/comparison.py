@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rlhi.evaluation.turns import EvalTurn
+from rlhi.evaluation.turns import EvalTurn, about_turn
 from rlhi.records import Dropped, Record, Reply
 
 
@@ -47,7 +47,7 @@ def compare(
             continue
         turn = by_turn.get((reply.conversation_id, reply.turn))
         other = base.get((reply.seed, reply.conversation_id, reply.turn))
-        about = f"{reply.arm}, seed {reply.seed}: turn {reply.turn} of conversation {reply.conversation_id}"
+        about = f"{reply.arm}, seed {reply.seed}: {about_turn(reply.conversation_id, reply.turn)}"
         if turn is None or other is None:
             missing = f"{against} has no reply to it" if turn else "the turn is not evaluated"
             dropped.append(Dropped(row=reply.key, about=about, reason="no_counterpart", detail=missing))

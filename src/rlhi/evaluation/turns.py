@@ -64,8 +64,13 @@ class EvalTurn(Record):
 
     @property
     def about(self) -> str:
-        """The turn in a few words, for lists of drops and failures."""
-        return f"turn {self.turn} of conversation {self.conversation_id}"
+        """The turn in a few words."""
+        return about_turn(self.conversation_id, self.turn)
+
+
+def about_turn(conversation_id: str, turn: int) -> str:
+    """A turn in a few words, for lists of drops and failures."""
+    return f"turn {turn} of conversation {conversation_id}"
 
 
 def request_key(context: Sequence[ChatMessage]) -> str:
@@ -135,7 +140,7 @@ def select(
 
 def _drop(conversation_id: str, turn: int, reason: str, detail: str) -> Dropped:
     row = TurnRef(conversation_id=conversation_id, turn=turn).key
-    return Dropped(row=row, about=f"turn {turn} of conversation {conversation_id}", reason=reason, detail=detail)
+    return Dropped(row=row, about=about_turn(conversation_id, turn), reason=reason, detail=detail)
 
 
 def _draw(

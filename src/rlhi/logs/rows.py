@@ -178,6 +178,7 @@ def _lines(stream: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _parsed(name: str, rows: Iterator[tuple[int, bytes]]) -> Iterator[Row | Quarantined]:
+    line = 0
     try:
         for line, raw in rows:
             data, wrong = _parse(raw)
@@ -187,6 +188,9 @@ def _parsed(name: str, rows: Iterator[tuple[int, bytes]]) -> Iterator[Row | Quar
                 yield fault(name, line, *wrong, raw)
     except BrokenAt as broken:
         yield fault(name, broken.line, "broken_stream", broken.detail, broken.raw)
+    else:
+        if line == 0:
+            yield fault(name, 0, "empty_file", "the file holds no record")
 
 
 def _parse(raw: bytes) -> tuple[Any, tuple[str, str] | None]:

@@ -52,7 +52,7 @@ def expand(paths: tuple[str, ...]) -> tuple[list[Path], list[Hub]]:
         for file in _local(path):
             real = os.path.realpath(file)
             found[real] = min(file, found.get(real, file))
-    return sorted(found.values()), [Hub(*hub) for hub in sorted(hubs)]
+    return [file for _, file in sorted(found.items())], [Hub(*hub) for hub in sorted(hubs)]
 
 
 def _local(path: str) -> list[Path]:

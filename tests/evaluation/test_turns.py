@@ -232,3 +232,11 @@ def test_wrong_personas_spread_over_users() -> None:
     lines = {f"u{i}": [f"Likes {i}."] for i in range(30)}
     pool = WrongPersonas(lines, 3)
     assert len({pool.for_user(user, own)[0] for user, own in lines.items()}) > 10
+
+
+def test_another_seed_gives_another_wrong_persona_and_other_users_of_no_card_change_nothing() -> None:
+    lines = {f"u{i}": [f"Likes {i}."] for i in range(30)}
+    first = {user: WrongPersonas(lines, 1).for_user(user, own) for user, own in lines.items()}
+    assert first != {user: WrongPersonas(lines, 2).for_user(user, own) for user, own in lines.items()}
+    backwards = dict(reversed([*lines.items(), *((f"v{i}", []) for i in range(9))]))
+    assert first == {user: WrongPersonas(backwards, 1).for_user(user, own) for user, own in lines.items()}

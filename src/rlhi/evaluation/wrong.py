@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 
 from rlhi.records import digest
@@ -19,29 +20,30 @@ def overlap(left: Sequence[str], right: Sequence[str]) -> float:
 class WrongPersonas:
     """Gives each user the card of another one.
 
-    The other users stand in an order that a hash of seed, user and other user makes. Among the first `DRAWN` of them
-    whose cards are not empty and differ from the user's own, the one that shares the fewest lines is taken, ties in
-    that order: a random user, but no near twin.
+    A hash of seed and user puts all users on a ring. From the user's own place on, the next `DRAWN` users whose cards
+    are not empty and differ from the user's own are looked at, and the one that shares the fewest lines is taken, ties
+    in that order: a random user, but no near twin.
     """
 
     def __init__(self, lines_of: Mapping[str, Sequence[str]], seed: int) -> None:
-        self._lines = {user: tuple(lines) for user, lines in lines_of.items() if lines}
         self._seed = seed
-        self._order: dict[str, list[str]] = {}
+        self._ring = sorted((self._place(user), user, tuple(lines)) for user, lines in lines_of.items() if lines)
+
+    def _place(self, user_id: str) -> str:
+        return digest([self._seed, "wrong persona", user_id])
 
     def for_user(self, user_id: str, own: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         """The other user and the lines of that card; empty both where no other user has a different card."""
-        if user_id not in self._order:
-            others = (other for other in self._lines if other != user_id)
-            self._order[user_id] = sorted(others, key=lambda other: digest([self._seed, "wrong", user_id, other]))
-        drawn: list[tuple[float, int, str]] = []
-        for place, other in enumerate(self._order[user_id]):
-            shared = overlap(own, self._lines[other])
-            if shared < 1:
-                drawn.append((shared, place, other))
+        start = bisect(self._ring, (self._place(user_id), user_id))
+        drawn: list[tuple[float, int, str, tuple[str, ...]]] = []
+        for step in range(len(self._ring)):
+            _, other, lines = self._ring[(start + step) % len(self._ring)]
+            shared = overlap(own, lines)
+            if other != user_id and shared < 1:
+                drawn.append((shared, step, other, lines))
             if len(drawn) == DRAWN:
                 break
         if not drawn:
             return "", ()
-        chosen = min(drawn)[2]
-        return chosen, self._lines[chosen]
+        _, _, chosen, lines = min(drawn)
+        return chosen, lines

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlhi.errors import UsageError
+from rlhi.errors import StageError, UsageError
 from rlhi.logs import documents, files, ingest, streams
 from rlhi.logs.rows import Row, file_rows
 from rlhi.recipe import Logs
@@ -286,7 +286,7 @@ def test_a_hub_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
     result = ingest(Logs(paths=("hub:owner/chats:test",)), seed=0)
     assert sorted(one.source for one in result.conversations) == [f"hub:owner/chats:test:{n}" for n in (1, 2, 3)]
     monkeypatch.setattr(files, "importlib", FakeImports(FakeHub(falls_silent=True)))
-    with pytest.raises(files.StageError, match=r"after 3 rows .*gone.* run it again"):
+    with pytest.raises(StageError, match=r"after 3 rows .*gone.* run it again"):
         ingest(Logs(paths=("hub:owner/chats:test",)), seed=0)
     monkeypatch.setattr(files, "importlib", FakeImports(None))
     with pytest.raises(UsageError, match="needs the extra `hub`"):

@@ -51,7 +51,7 @@ def expand(paths: tuple[str, ...]) -> tuple[list[Path], list[Hub]]:
             continue
         for file in _local(path):
             real = os.path.realpath(file)
-            found[real] = min(file, found.get(real, file))
+            found[real] = min(file, found.get(real, file), key=lambda name: (len(name.parts), name))
     return [file for _, file in sorted(found.items())], [Hub(*hub) for hub in sorted(hubs)]
 
 

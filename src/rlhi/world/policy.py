@@ -14,11 +14,11 @@ from rlhi.world.writer import prior_style, render
 class Habits:
     """Probabilities, 0–1, of the assistant's choices."""
 
-    attentive: float = 0.35
+    attentive: float = 0.33
     """Share of replies written with an eye on what is known of the user."""
     follow_attentive: float = 0.9
     """To follow a known wish in such a reply."""
-    follow_idle: float = 0.2
+    follow_idle: float = 0.12
     """To follow it in any other reply."""
     revise: float = 0.75
     """To meet a wish named in the message that it answers."""
@@ -48,17 +48,17 @@ def answer(
     known: Mapping[str, str],
     named: Mapping[str, str] | None = None,
     earlier: Mapping[str, str] | None = None,
-    revised: Answer | None = None,
+    previous: Mapping[str, str] | None = None,
     corrected: bool = False,
 ) -> Answer:
     """Answer a request.
 
     `known` are wishes told in the system message, `named` those of the message answered, `earlier` those of messages
-    before it, `revised` the reply to write anew, `corrected` whether the user said that it had a mistake.
+    before it, `previous` the style of the reply to write anew, `corrected` whether the user said that it had a mistake.
     """
     style = prior_style(request, rng)
-    if revised:
-        style = {name: revised.style[name] if rng.random() < habits.keep else value for name, value in style.items()}
+    if previous:
+        style = {name: previous[name] if rng.random() < habits.keep else value for name, value in style.items()}
     follow = habits.follow_attentive if rng.random() < habits.attentive else habits.follow_idle
     for wishes, share in ((known, follow), (earlier or {}, habits.remember), (named or {}, habits.revise)):
         style |= {name: value for name, value in wishes.items() if name in style and rng.random() < share}

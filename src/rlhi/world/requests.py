@@ -60,9 +60,9 @@ def topics(kind: Kind) -> dict[str, Any]:
 def sample(kind: Kind, rng: Random) -> Request:
     """A random request of one kind."""
     if kind == "arithmetic":
-        a, b, c = rng.sample(range(2, 10), 3)
         topic = rng.choice(ARITHMETIC)
-        c = min(c, a + b - 1) if topic == "sum_sub" else min(c, a * b - 1)
+        a, b = rng.sample(range(4 if topic == "sum_sub" else 2, 10), 2)
+        c = rng.choice([n for n in range(2, 10) if n not in (a, b) and n < a * b])
         return Request(kind, topic, {"a": a, "b": b, "c": c, "name": rng.choice(NAMES), "item": rng.choice(ITEMS)})
     params: dict[str, int | str] = {}
     if kind == "travel":
@@ -76,12 +76,12 @@ def continued(request: Request, rng: Random) -> Request:
     """A request that builds on an answered one: another topic of the kind, or another number."""
     if request.kind == "arithmetic":
         a, b, c = request.numbers()
-        others = [n for n in range(2, 10) if n not in (a, b, c) and n < (a + b if request.topic == "sum_sub" else a * b)]
+        others = [n for n in range(2, 10) if n not in (a, b, c) and n < a * b]
         return replace(request, params={**request.params, "c": rng.choice(others), "was": c})
     if request.kind == "recipe" and rng.random() < 0.4:
         return replace(request, params={"people": 6 - int(request.params["people"]), "same": 1})
-    others_ = sorted(set(topics(request.kind)) - {request.topic})
-    return replace(request, topic=rng.choice(others_), params={k: v for k, v in request.params.items() if k != "same"})
+    elsewhere = sorted(set(topics(request.kind)) - {request.topic})
+    return replace(request, topic=rng.choice(elsewhere), params={k: v for k, v in request.params.items() if k != "same"})
 
 
 def topic_name(request: Request, language: Language = "en") -> str:

@@ -198,7 +198,7 @@ class Conversation:
             known=wanted(self.known, request.kind),
             named={p.dimension: p.value for p in named},
             earlier=self.said,
-            revised=self._last if label == "reattempt_with_feedback" else None,
+            previous=self._last.style if self._last and label == "reattempt_with_feedback" else None,
             corrected=corrected,
         )
         self._last = given

@@ -1,0 +1,219 @@
+"""Dialogues on which the embedded model is pretrained: simulated conversations and the tasks of the LLM roles.
+
+All users are made afresh from the corpus's own seed and speak in the phrasings of `train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import orjson
+
+from rlhi import prompts
+from rlhi.evaluation.judges.chat import QUESTIONS
+from rlhi.personas.render import system_text
+from rlhi.records import ChatMessage, Dimension
+from rlhi.world.detect import correctness, detect
+from rlhi.world.policy import Habits, answer
+from rlhi.world.preferences import Preference, statement, wanted
+from rlhi.world.score import combined, wishes_met
+from rlhi.world.simulate import Conversation, Exchange
+from rlhi.world.users import Person, make_person
+
+REWRITER = Habits(attentive=0.6, revise=0.88, keep=0.9, mistake=0.07)
+"""A rewriter is asked to meet the feedback and does so more often than a reply in the flow of a chat."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A chat, and which of its assistant messages are learnt: all, or the last only."""
+
+    messages: tuple[ChatMessage, ...]
+    last_only: bool
+
+
+def samples(seed: int) -> Iterator[Sample]:
+    """Pretraining samples without end, the same for the same seed."""
+    rng = Random(seed)
+    while True:
+        person = make_person(rng, hostile=rng.random() < 0.05, fickle=rng.random() < 0.1)
+        make = rng.choices(
+            (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge), (70, 13, 6, 3, 2, 3, 3)
+        )[0]
+        sample = make(person, rng)
+        if sample:
+            yield sample
+
+
+def _told(person: Person, rng: Random) -> tuple[tuple[Preference, ...], str]:
+    """What the system message tells of the person: most of it, one or two things, or nothing; and the message."""
+    roll = rng.random()
+    if roll < 0.34:
+        return (), ""
+    known = list(person.preferences)
+    if roll < 0.55:
+        known = rng.sample(known, rng.randint(1, 2))
+    else:
+        known = [p for p in known if rng.random() < 0.85] or known[:1]
+    rng.shuffle(known)
+    return tuple(known), system_text([statement(p, rng, "train") for p in known])
+
+
+def _chat(exchanges: list[Exchange]) -> list[ChatMessage]:
+    said = []
+    for exchange in exchanges:
+        said.append(ChatMessage(role="user", content=exchange.text))
+        said.append(ChatMessage(role="assistant", content=exchange.reply))
+    return said
+
+
+def _dialogue(person: Person, rng: Random) -> Sample:
+    known, system = _told(person, rng)
+    head = [ChatMessage(role="system", content=system)] if system else []
+    exchanges = Conversation(person, "train", rng, known=known).run()
+    return Sample((*head, *_chat(exchanges)), last_only=False)
+
+
+def _rewrite(person: Person, rng: Random) -> Sample | None:
+    known, system = _told(person, rng)
+    exchanges = Conversation(person, "train", rng, known=known).run()
+    places = [place for place, e in enumerate(exchanges) if e.label == "reattempt_with_feedback"]
+    if not places:
+        return None
+    place = rng.choice(places)
+    chat = _chat(exchanges[: place + 1])[:-1]
+    task = prompts.render("rewrite", trusted={"persona": system})[0]
+    reply = ChatMessage(role="assistant", content=_rewritten(exchanges, place, known, rng))
+    return Sample((task, *chat, reply), last_only=True)
+
+
+def _rewritten(exchanges: list[Exchange], place: int, known: tuple[Preference, ...], rng: Random) -> str:
+    exchange, before = exchanges[place], exchanges[place - 1]
+    task = exchange.request or before.request
+    if task is None:
+        raise ValueError("A message with feedback stands after a reply to a request.")
+    named = {p.dimension: p.value for p in exchange.named}
+    style = {name: value or "" for name, value in detect(before.reply, task).items()}
+    revised = answer(
+        task,
+        rng,
+        REWRITER,
+        known=wanted(known, task.kind),
+        named=named,
+        previous=style,
+        corrected=not named,
+    )
+    return revised.text
+
+
+def _reaction(person: Person, rng: Random, labels: tuple[str, ...] = ()) -> tuple[Exchange, Exchange] | None:
+    """Two consecutive exchanges, the second of one of the labels."""
+    exchanges = Conversation(person, "train", rng).run()
+    pairs = [pair for pair in zip(exchanges, exchanges[1:], strict=False) if not labels or pair[1].label in labels]
+    return rng.choice(pairs) if pairs else None
+
+
+def _task(messages: tuple[ChatMessage, ...], value: object) -> Sample:
+    text = orjson.dumps(value).decode().replace('":', '": ').replace(',"', ', "')
+    return Sample((*messages, ChatMessage(role="assistant", content=text)), last_only=True)
+
+
+def _label(person: Person, rng: Random) -> Sample | None:
+    pair = _reaction(person, rng)
+    if pair is None:
+        return None
+    before, after = pair
+    shows = after.label.endswith("feedback")
+    value = {
+        "label": after.label,
+        "satisfaction": after.satisfaction,
+        "confidence": rng.choice((0.7, 0.8, 0.9)),
+        "span": after.text if shows else "",
+    }
+    return _task(prompts.render("label", request=before.text, reply=before.reply, message=after.text), value)
+
+
+def _persona(person: Person, rng: Random) -> Sample | None:
+    known: dict[tuple[str, str], list[str]] = {}
+    lines = []
+    for _ in range(3):
+        for exchange in Conversation(person, "train", rng).run():
+            if len(lines) < 6 and rng.random() < 0.7:
+                lines.append(f"T{len(lines) + 1}: {exchange.text}")
+                for p in exchange.named:
+                    text = statement(Preference(p.dimension, p.value), rng, "train", canonical_share=1)
+                    about = statement(p, rng, "train", canonical_share=1)
+                    condition = about.removesuffix(text).removeprefix("For ").removesuffix(": ")
+                    known.setdefault((text, condition), []).append(f"T{len(lines)}")
+    if not lines:
+        return None
+    value = {
+        "statements": [
+            {"text": text, "condition": condition, "confidence": 0.9, "evidence": evidence}
+            for (text, condition), evidence in known.items()
+        ]
+    }
+    return _task(prompts.render("persona", known="nothing", turns="\n".join(lines)), value)
+
+
+def _validity(person: Person, rng: Random) -> Sample | None:
+    pair = _reaction(person, rng, ("reattempt_with_feedback",))
+    if pair is None or pair[0].request is None or not pair[1].named:
+        return None
+    before, after = pair
+    request = pair[0].request
+    reply = answer(request, rng, Habits(), known={}).text
+    got = detect(reply, request)
+    applies = any(got.get(p.dimension) != p.value for p in after.named)
+    return _task(
+        prompts.render("validity", request=f"user: {before.text}", reply=reply, feedback=after.text),
+        {"applies": applies},
+    )
+
+
+def _scored(person: Person, rng: Random) -> tuple[str, Exchange, list[tuple[str, dict[Dimension, float]]]] | None:
+    """Persona lines, a request, and two replies with their worth in each dimension of judgement."""
+    exchange = Conversation(person, "train", rng).run()[0]
+    request = exchange.request
+    if request is None:
+        return None
+    lines = "\n".join(statement(p, rng, "train") for p in person.preferences) or "nothing"
+    want = wanted(person.preferences, request.kind)
+    rated: list[tuple[str, dict[Dimension, float]]] = []
+    for _ in range(2):
+        text = answer(request, rng, Habits(), known=want).text
+        met, right = wishes_met(text, request, want), correctness(text, request, want)
+        rated.append((text, {"personalization": met, "instruction_following": right, "overall": combined(met, right)}))
+    return lines, exchange, rated
+
+
+def _rubric(person: Person, rng: Random) -> Sample | None:
+    scored = _scored(person, rng)
+    if scored is None:
+        return None
+    lines, exchange, replies = scored
+    reply, worth = replies[0]
+    messages = prompts.render("rubric", persona=lines, request=f"user: {exchange.text}", reply=reply)
+    return _task(messages, {"score": round(1 + 9 * worth["overall"])})
+
+
+def _judge(person: Person, rng: Random) -> Sample | None:
+    scored = _scored(person, rng)
+    if scored is None:
+        return None
+    told, exchange, ((a, worth_a), (b, worth_b)) = scored
+    lines = "\n".join(f"- {line}" for line in told.splitlines() if line != "nothing") or "nothing"
+    dimension = rng.choice(list(worth_a))
+    difference = worth_a[dimension] - worth_b[dimension]
+    verdict = "tie" if difference == 0 else "A" if difference > 0 else "B"
+    messages = prompts.render(
+        "judge",
+        trusted={"dimension": QUESTIONS[dimension]},
+        persona="not shown" if dimension == "instruction_following" else lines,
+        conversation=f"user: {exchange.text}",
+        reply_a=a,
+        reply_b=b,
+    )
+    return _task(messages, {"verdict": verdict})

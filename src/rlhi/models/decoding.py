@@ -144,7 +144,9 @@ class _Sampler:
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
         self._uniforms_SB = torch.from_numpy(uniforms).to(device, self._dtype)
         self._greedy_B = torch.from_numpy(temperatures == 0).to(device)
-        self._heat_B1 = torch.from_numpy(np.where(temperatures == 0, 1.0, temperatures)).to(device, self._dtype)[:, None]
+        self._heat_B1 = torch.from_numpy(np.where(temperatures == 0, 1.0, temperatures)).to(device, self._dtype)[
+            :, None
+        ]
         self._nucleus = np.flatnonzero(top_ps < 1)
         self._top_p = torch.from_numpy(top_ps[self._nucleus]).to(device, self._dtype)[:, None]
         self._all_greedy = bool((temperatures == 0).all())

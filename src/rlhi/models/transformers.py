@@ -1,0 +1,127 @@
+"""The in-process back end: any causal language model with a chat template, by name or path.
+
+Nothing heavy is imported, and no weight is read, before the first answer that the completion store does not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlhi.errors import UsageError
+from rlhi.models import weights
+from rlhi.models.base import ChatRequest, Completion, ScoreAnswer, ScoreRequest
+from rlhi.settings import Model
+
+if TYPE_CHECKING:
+    from rlhi.models.engine import Engine
+
+_lock = threading.Lock()
+_loaded: dict[tuple[str, ...], _Shared] = {}
+
+
+@dataclass
+class _Shared:
+    """An engine and how many back ends use it."""
+
+    engine: Engine
+    users: int = 0
+
+
+class TransformersModel:
+    """A model in this process. Back ends of the same weights and settings share one engine."""
+
+    unlimited = True
+    """It queues requests by itself: the more it knows, the fuller its batches."""
+
+    def __init__(self, settings: Model) -> None:
+        """Raise `UsageError` when there is no such model, or none that can be read."""
+        self.folder: Path = weights.find(settings.model)
+        """Where its files lie."""
+        self._settings = settings
+        self._fingerprint = weights.fingerprint(self.folder)
+        self._dtype = settings.dtype
+        self._key: tuple[str, ...] | None = None
+
+    @property
+    def model(self) -> str:
+        """Name, digest of weights, configuration and tokenizer, and precision where it is not the usual one."""
+        precision = "" if self._dtype == "auto" else f"+{self._dtype}"
+        return f"{Path(self._settings.model).name}@{self._fingerprint}{precision}"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Its tokenizer. Raises `UsageError` when it cannot be read or has no chat template."""
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # the loaders raise a dozen types for files that are broken or unknown to them
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"cannot load the tokenizer in {self.folder}: {reason}") from error
+        if not tokenizer.chat_template:
+            raise UsageError(f"the tokenizer in {self.folder} has no chat template; name an instruction-tuned model")
+        return tokenizer
+
+    def count_tokens(self, text: str) -> int:
+        """Length of `text` in this model's tokens, without special ones."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    async def check(self) -> None:
+        """Raise `UsageError` when the tokenizer is of no use; the weights are read later."""
+        await asyncio.to_thread(lambda: self.tokenizer)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Answer a request."""
+        engine = await self._engine()
+        return await asyncio.wrap_future(engine.complete(request))
+
+    async def score(self, request: ScoreRequest) -> ScoreAnswer:
+        """Say how likely replies are."""
+        engine = await self._engine()
+        return await asyncio.wrap_future(engine.score(request))
+
+    async def close(self) -> None:
+        """Let go of the engine; the last to do so frees the weights."""
+        with _lock:
+            if self._key is None:
+                return
+            key, self._key = self._key, None
+            shared = _loaded[key]
+            shared.users -= 1
+            if shared.users:
+                return
+            del _loaded[key]
+        await asyncio.to_thread(shared.engine.close)
+
+    async def _engine(self) -> Engine:
+        if self._key is not None:
+            return _loaded[self._key].engine
+        return await asyncio.to_thread(self._open)
+
+    def _open(self) -> Engine:
+        import torch
+
+        from rlhi.models.engine import Engine
+
+        with _lock:
+            if self._key is not None:
+                return _loaded[self._key].engine
+            device = self._settings.device
+            if device == "auto":
+                device = "cuda" if torch.cuda.is_available() else "cpu"
+            dtype = self._dtype
+            if dtype == "auto":
+                dtype = "float32" if device == "cpu" else "bfloat16"
+            size = self._settings.batch_size
+            key = (str(self.folder.resolve()), self._fingerprint, device, dtype, str(size))
+            shared = _loaded.get(key)
+            if shared is None:
+                shared = _loaded[key] = _Shared(Engine(self.folder, self.tokenizer, device, dtype, size))
+            shared.users += 1
+            self._key = key
+            return shared.engine

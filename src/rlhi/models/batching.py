@@ -112,7 +112,8 @@ class Pool:
         return None
 
     def _take(self, width: int) -> list[tuple[_Job, Row]]:
-        queue, taken = self._pending[width], []
+        taken: list[tuple[_Job, Row]] = []
+        queue = self._pending[width]
         while queue and len(taken) < self._size:
             job, row = queue.popleft()
             if job.begin():

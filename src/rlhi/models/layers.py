@@ -94,7 +94,7 @@ class Layer:
         """The inner model, where it can score. Raises `ModelError` where it cannot."""
         if not hasattr(self.inner, "score"):
             raise ModelError(
-                f"{self.model} cannot say how likely a reply is; bind the role to a model of the back end `transformers`"
+                f"{self.model} cannot say how likely a reply is; bind the role to a model of back end `transformers`"
             )
         return self.inner  # type: ignore[return-value]
 

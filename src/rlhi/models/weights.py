@@ -77,8 +77,8 @@ def _from_hub(name: str) -> Path:
         pass  # not downloaded yet
     if constants.HF_HUB_OFFLINE or not _answers(constants.ENDPOINT):
         raise UsageError(
-            f"the model {name!r} is no folder here and was never downloaded, and the hub {constants.ENDPOINT} cannot be "
-            "reached; give the path of a local model or `embedded`"
+            f"the model {name!r} is no folder here and was never downloaded, and the hub {constants.ENDPOINT} "
+            "cannot be reached; give the path of a local model or `embedded`"
         )
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))

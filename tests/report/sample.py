@@ -12,6 +12,7 @@ import orjson
 
 from rlhi.flow.folder import RunFolder, write_atomic
 from rlhi.flow.table import write_rows
+from rlhi.personas.render import system_text
 from rlhi.recipe import Evaluation, Logs, Recipe
 from rlhi.records import (
     ChatMessage,
@@ -30,68 +31,8 @@ from rlhi.records import (
     TurnRef,
     digest,
 )
+from tests.report.stories import STORIES
 
-# request, first reply, feedback, span, rewrite, statement, condition
-STORIES = [
-    (
-        "How do I keep basil alive on a windowsill?",
-        "Basil is a tender annual herb that has been grown for thousands of years. To keep it alive you should think "
-        "about light, water, soil, temperature, humidity, pruning and pests. Light matters most, since basil comes from "
-        "warm countries, and a window that faces south is therefore to be preferred in nearly all cases.",
-        "too long!! just give me 3 short bullet points please",
-        "just give me 3 short bullet points",
-        "- South window, six hours of sun.\n- Water when the top of the soil is dry.\n- Pinch the tips every week.",
-        "Prefers short answers in bullet points.",
-        "",
-    ),
-    (
-        "Give me a recipe for pancakes for four.",
-        "Sift 2 cups of flour, whisk in 2 eggs and 1.5 cups of milk, rest for half an hour, then fry in butter at 350 °F.",
-        "I don't have cups here, can you use grams and millilitres?",
-        "can you use grams and millilitres",
-        "Sift 250 g of flour, whisk in 2 eggs and 350 ml of milk, rest for half an hour, then fry in butter.",
-        "Uses metric units.",
-        "recipes",
-    ),
-    (
-        "Explain what a hash map is.",
-        "A hash map is an associative array whose buckets are addressed by a hash function with amortised O(1) lookup.",
-        "i am not a programmer, say it in plain words with an example from daily life",
-        "say it in plain words with an example from daily life",
-        "Think of a cloakroom. You hand in a coat and get a number; later the number alone tells the attendant which hook "
-        "to go to. A hash map does the same with data.",
-        "Wants plain words and an example.",
-        "explanations",
-    ),
-    (
-        "¿Qué puedo ver en Lisboa en un día?",
-        "In one day you can see Alfama, the castle, Belém with its tower, and end the evening in Bairro Alto.",
-        "responde en español, por favor",
-        "responde en español",
-        "En un día puedes ver la Alfama, el castillo, Belém con su torre y terminar la noche en el Bairro Alto.",
-        "Wants answers in Spanish.",
-        "",
-    ),
-    (
-        "A train leaves at 09:40 and arrives at 13:05. How long is the trip?",
-        "The trip takes 3 hours and 35 minutes.",
-        "wrong, show me the steps so I can check it",
-        "show me the steps",
-        "From 09:40 to 13:00 are 3 h 20 min. To 13:05 are 5 min more. Together: 3 h 25 min.",
-        "Wants the steps of a calculation.",
-        "arithmetic",
-    ),
-    (
-        "Write a short mail to my landlord about the broken heating.",
-        "Hey! So the heating is dead again, could you get that sorted? Cheers!",
-        "Please make it formal, I do not know him well.",
-        "make it formal",
-        "Dear Mr Alvarez,\n\nsince Monday the heating in flat 12 has not worked. I should be grateful if you could have "
-        "it repaired this week.\n\nYours sincerely,\nDana Ortiz",
-        "Prefers a formal tone.",
-        "e-mails",
-    ),
-]
 THANKS = ("thanks, perfect", "great, that's it", "ok and for two people?", "hm", "No. Try again.")
 LABELS = ("positive_feedback", "positive_feedback", "continuation", "other", "reattempt_without_feedback")
 ARMS = {  # win rate per turn kind, words
@@ -102,8 +43,9 @@ ARMS = {  # win rate per turn kind, words
     "wrong persona": (0.431, 0.452, 0.409, 55.0),
 }
 SENTENCE = (
-    "UGR+UBR + persona wins 72.4 % (66.9–77.9 %) of comparisons against base + persona; "
-    "with another user's persona the gain is gone."
+    "“UGR+UBR + persona” beats “base + persona”: it wins 72.4 % (95 % interval 66.9–77.9 %) of 960 comparisons with 36 "
+    "users, judged by truth. The gain is personal: with another user's persona (“wrong persona”) it wins 43.1 % (95 % "
+    "interval 37.6–48.6 %)."
 )
 
 
@@ -184,13 +126,14 @@ def personas(rows: Sequence[Conversation]) -> list[PersonaCard]:
             ),
         ]
         cards.append(
-            PersonaCard(
-                user_id=user(place), version=0, as_of=None, before=own[0].conversation_id, statements=()
-            )
+            PersonaCard(user_id=user(place), version=0, as_of=None, before=own[0].conversation_id, statements=())
         )
         cards.append(
             PersonaCard(
-                user_id=user(place), version=3, as_of="2025-06-01T00:00:00+00:00", before="",
+                user_id=user(place),
+                version=3,
+                as_of="2025-06-01T00:00:00+00:00",
+                before="",
                 statements=tuple(statements[: 1 + place % 2]),
             )
         )
@@ -203,7 +146,7 @@ def pair(row: Conversation, source: str, nth: int = 0) -> PreferencePair:
         s for s in STORIES if s[0] == row.messages[0].content
     )
     known = f"For {condition}: {statement}" if condition else statement
-    system = f"What is known of this user from earlier conversations:\n- {known}\nAnswer the user's message as this user would like it."
+    system = system_text([known])
     fromfeedback = source == "ugr"
     gates = (
         GateResult(gate="validity", passed=True, value=0.83, threshold=0.5, detail="The reply is still too long."),
@@ -245,14 +188,24 @@ def scores(judges: Sequence[str] = ("truth", "likelihood")) -> list[Score]:
         for arm, (whole, initial, follow_up, words) in ARMS.items():
             for dimension, shift in (("overall", 0.0), ("personalization", 0.03), ("instruction_following", -0.06)):
                 for turns, rate, n in (("all", whole, 960), ("initial", initial, 480), ("follow_up", follow_up, 480)):
-                    rate = 0.5 + (rate + shift - 0.5) * pull
+                    won = 0.5 + (rate + shift - 0.5) * pull
                     half = 0.055 if turns == "all" else 0.078
                     rows.append(
                         Score.model_validate(
                             {
-                                "arm": arm, "against": "base + persona", "judge": judge, "dimension": dimension,
-                                "turns": turns, "win_rate": rate, "low": rate - half, "high": rate + half, "n": n,
-                                "users": 36, "length": words, "length_against": 55.4, "seeds": (0, 1, 2),
+                                "arm": arm,
+                                "against": "base + persona",
+                                "judge": judge,
+                                "dimension": dimension,
+                                "turns": turns,
+                                "win_rate": won,
+                                "low": won - half,
+                                "high": won + half,
+                                "n": n,
+                                "users": 36,
+                                "length": words,
+                                "length_against": 55.4,
+                                "seeds": (0, 1, 2),
                             }
                         )
                     )
@@ -261,19 +214,40 @@ def scores(judges: Sequence[str] = ("truth", "likelihood")) -> list[Score]:
 
 def absolute() -> list[dict[str, Any]]:
     """Absolute figures per arm."""
-    met = {"base": 0.512, "base + persona": 0.634, "UGR + persona": 0.741, "UBR + persona": 0.702,
-           "UGR+UBR + persona": 0.783, "wrong persona": 0.541}
+    met = {
+        "base": 0.512,
+        "base + persona": 0.634,
+        "UGR + persona": 0.741,
+        "UBR + persona": 0.702,
+        "UGR+UBR + persona": 0.783,
+        "wrong persona": 0.541,
+    }
     return [
-        {"arm": arm, "seed": None, "personalization": share, "correctness": 0.842 - place / 400, "overall": share * 0.9,
-         "words": 44 + 9 * (1 - share) * 3, "wanted_words": 44.0}
+        {
+            "arm": arm,
+            "turns": turns,
+            "n": 960,
+            "users": 36,
+            "seeds": [0, 1, 2],
+            "words": 44 + 27 * (1 - share),
+            "judged": 930,
+            "personalization": share,
+            "correctness": 0.842 - place / 400,
+            "overall": share * 0.9,
+            "judged_words": 44 + 27 * (1 - share),
+            "wanted_words": 44.0,
+            "wanted_low": 31.0,
+            "wanted_high": 57.0,
+        }
         for place, (arm, share) in enumerate(met.items())
+        for turns in ("all", "initial")
     ]
 
 
 def curve(seed: int, pull: float, steps: int = 60) -> list[dict[str, Any]]:
     """A training curve: the loss falls, accuracy and margin rise, with noise."""
     draw = random.Random(seed)
-    rows: list[dict[str, Any]] = [{"step": 0, "validation_loss": math.log(2), "validation_accuracy": 0.5}]
+    rows = []
     for step in range(1, steps + 1):
         done = 1 - math.exp(-pull * step / 20)
         rows.append(
@@ -286,14 +260,28 @@ def curve(seed: int, pull: float, steps: int = 60) -> list[dict[str, Any]]:
                 "grad_norm": 0.08,
             }
         )
-    rows.append({"step": steps, "validation_loss": 0.371, "validation_accuracy": 0.842})
     return rows
+
+
+def training(seed: int) -> dict[str, Any]:
+    """What a training came to."""
+    metrics = {"loss": 0.31, "validation_loss_before": math.log(2), "validation_accuracy_before": 0.5}
+    metrics |= {"validation_loss_after": 0.37 + seed / 100, "validation_accuracy_after": 0.84 - seed / 50}
+    return {
+        "steps": 60,
+        "pairs": 21,
+        "held_out": 3,
+        "metrics": metrics,
+        "validation": "3 pairs of 1 user were held out.",
+    }
 
 
 def recipe() -> Recipe:
     """The recipe of the sample."""
     return Recipe(
-        name="sample", seeds=(0, 1, 2), logs=Logs(paths=("logs",)),
+        name="sample",
+        seeds=(0, 1, 2),
+        logs=Logs(paths=("logs",)),
         evaluation=Evaluation(judges=("truth", "likelihood"), truth="world/truth"),
     )
 
@@ -325,29 +313,61 @@ def write_run(folder: Path, *, settings: Recipe | None = None) -> Path:
     said = labels(rows)
     ugr = [pair(row, "ugr") for row in rows[:12]]
     ubr = [pair(row, "ubr") for row in rows[:12]]
-    drops = lost("logs", {"toxic": 2, "language": 1})
-    run.write_stage("conversations", {"v": 1}, Conversation, rows, rows_in=21, dropped=drops, facts={"seconds": 3.2})
-    run.write_stage("labels", {"v": 1}, LabelledTurn, said, rows_in=18,
-                    facts={"seconds": 1.4, "reused": True, "calls": {"labeler": calls(0, 36)}})
+    run.write_stage("conversations", {"v": 1}, Conversation, rows, rows_in=20, facts={"seconds": 3.2})
+    run.write_stage(
+        "labels",
+        {"v": 1},
+        LabelledTurn,
+        said,
+        rows_in=18,
+        facts={"seconds": 1.4, "reused": True, "calls": {"labeler": calls(0, 36)}},
+    )
     run.write_stage("personas", {"v": 1}, PersonaCard, personas(rows), rows_in=6, facts={"seconds": 0.4})
-    failed = [Failed(row=digest("x"), about="turn 1 of conversation 5f0c", cause="RetriesSpent", detail="HTTP 503, 5 times")]
+    failed = [
+        Failed(row=digest("x"), about="turn 1 of conversation 5f0c", cause="RetriesSpent", detail="HTTP 503, 5 times")
+    ]
     gone = lost("pairs/ugr", {"feedback_no_longer_applies": 4, "no_margin": 2})
-    run.write_stage("pairs/ugr", {"v": 1}, PreferencePair, ugr, rows_in=19, dropped=gone, failed=failed,
-                    facts={"seconds": 41.7, "calls": {"policy": calls(19), "rewriter": calls(15), "reward": calls(30)}})
+    run.write_stage(
+        "pairs/ugr",
+        {"v": 1},
+        PreferencePair,
+        ugr,
+        rows_in=19,
+        dropped=gone,
+        failed=failed,
+        facts={"seconds": 41.7, "calls": {"policy": calls(19), "rewriter": calls(15), "reward": calls(30)}},
+    )
     gone = lost("pairs/ubr", {"no_margin": 5, "prompt_too_long": 1})
-    run.write_stage("pairs/ubr", {"v": 1}, PreferencePair, ubr, rows_in=18, dropped=gone,
-                    facts={"seconds": 88.1, "calls": {"policy": calls(288), "reward": calls(288)}})
+    run.write_stage(
+        "pairs/ubr",
+        {"v": 1},
+        PreferencePair,
+        ubr,
+        rows_in=18,
+        dropped=gone,
+        facts={"seconds": 88.1, "calls": {"policy": calls(288), "reward": calls(288)}},
+    )
     broken = [
-        Quarantined(file="logs/part-2.jsonl.gz", line=nth, reason=reason, detail=detail, excerpt='{"conversation_hash": "9a')
+        Quarantined(
+            file="logs/part-2.jsonl.gz", line=nth, reason=reason, detail=detail, excerpt='{"conversation_hash": "9a'
+        )
         for nth, (reason, detail) in enumerate(
             [("bad_json", "unexpected end of data, column 25"), ("unknown_role", "role 'tool_result' in message 3")], 40
         )
     ]
     write_rows(folder / "quarantine" / "quarantine.parquet", Quarantined, broken)
-    for arm, pull in (("ugr-persona", 0.9), ("ubr-persona", 0.7), ("ugr-ubr-persona", 1.2)):
+    for arm, pull in (("ugr", 0.9), ("ubr", 0.7), ("ugr+ubr", 1.2)):
         for seed in (0, 1, 2):
             lines = b"\n".join(orjson.dumps(row) for row in curve(seed, pull))
-            write_atomic(folder / "model" / arm / f"seed-{seed}" / "curve.jsonl", lines)
+            place = folder / "model" / arm / f"seed-{seed}"
+            write_atomic(place / "curve.jsonl", lines)
+            write_atomic(place / "training.json", orjson.dumps(training(seed)))
+            run.finish(
+                f"model/{arm}/seed-{seed}",
+                {"v": 1},
+                [place],
+                {"rows_in": 24, "rows_out": 21, "dropped": {"too_long": 3}, "failed": 0, "seconds": 31.5},
+            )
     body = {
         "scores": [score.model_dump(mode="json") for score in scores()],
         "arms": absolute(),

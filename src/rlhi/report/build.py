@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from rlhi import __version__
 from rlhi.feedback.taxonomy import DEFINITIONS
@@ -19,6 +18,7 @@ from rlhi.report.data import ReportData
 from rlhi.report.warnings import find_warnings
 
 SCRIPTS = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.min.js", "page.js")
+SHOWN = ("percent", "number", "duration", "date", "plain", "excerpt", "sentences", "with_code")
 MAX_RECIPE_CHARS = 60_000
 
 
@@ -29,7 +29,7 @@ def build(data: ReportData) -> str:
     specs, panels = _arm_charts(data, marks, judges)
     curves = {f"curve-{key}": spec for key in charts.CURVES if (spec := charts.curve_chart(data.curves, key))}
     specs |= curves
-    scripts = [Markup(_asset(name)) for name in SCRIPTS] if specs else []
+    scripts = [_asset(name) for name in SCRIPTS] if specs else []
     return (
         _environment()
         .get_template("page.html.j2")
@@ -37,7 +37,7 @@ def build(data: ReportData) -> str:
             data=data,
             version=__version__,
             policy=_policy(scripts),
-            style=Markup(_asset("style.css")),
+            style=_asset("style.css"),
             scripts=scripts,
             specs=specs,
             panels=panels,
@@ -74,7 +74,7 @@ def _yaml(data: ReportData) -> str:
     return yaml.safe_dump(dict(data.recipe), sort_keys=False, allow_unicode=True) if data.recipe else ""
 
 
-def _policy(scripts: list[Markup]) -> str:
+def _policy(scripts: list[str]) -> str:
     """Content security policy: only the page's own scripts run, and nothing is fetched."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
@@ -100,10 +100,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown: dict[str, Any] = {name: getattr(text, name) for name in ("percent", "number", "duration", "date", "plain")}
-    environment.filters.update(shown, excerpt=text.excerpt)
+    shown: dict[str, Any] = {name: getattr(text, name) for name in SHOWN}
+    environment.filters.update(shown)
     environment.globals.update(
-        views=views, label=charts.label, turns=charts.TURNS, dimensions=charts.DIMENSIONS, curve_titles=charts.CURVES,
-        curve_arms=charts.curve_arms, definitions=DEFINITIONS,
+        views=views,
+        label=charts.label,
+        turns=charts.TURNS,
+        dimensions=charts.DIMENSIONS,
+        curve_titles=charts.CURVES,
+        curve_arms=charts.curve_arms,
+        definitions=DEFINITIONS,
     )
     return environment

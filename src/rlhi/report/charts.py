@@ -18,7 +18,8 @@ DIMENSIONS: dict[Dimension, str] = {
 }
 CURVES = {"loss": "Loss", "accuracy": "Accuracy", "margin": "Reward margin"}
 COLOURS = tuple(f"var(--series-{i})" for i in range(1, 7))
-MAX_POINTS = 300
+MAX_POINTS = 2400
+"""Points of one chart of curves, over all its lines: they bound the size of the page."""
 SLOT = 15
 INK, MUTED, LINE = "var(--ink)", "var(--muted)", "var(--line)"
 
@@ -67,93 +68,97 @@ def reach(scores: Sequence[Score]) -> tuple[float, float]:
     return 50 - half, 50 + half
 
 
+SLOTS = ["", *TURNS.values()]
+"""Lines of an arm's row: its name, then a whisker per kind of turn."""
+SHAPES = ["circle", "circle", "square", "diamond"]
+STROKES = [INK, INK, *COLOURS[:2]]
+
+
 def arms_chart(
     scores: Sequence[Score], marks: Sequence[ArmMark], judge: str, dimension: Dimension, domain: tuple[float, float]
 ) -> Spec | None:
     """Dot and whisker per arm around 50 %: all, initial and follow-up turns. None where nothing was scored."""
-    named = {mark.name: mark for mark in marks}
     rows = [s for s in scores if s.judge == judge and s.dimension == dimension]
-    shown = [mark.name for mark in marks if any(s.arm == mark.name for s in rows)]
+    shown = [mark for mark in marks if any(s.arm == mark.name for s in rows)]
     if not shown:
         return None
-    values = [
-        {
-            "arm": s.arm,
-            "slot": TURNS[s.turns],
-            "rate": 100 * s.win_rate,
-            "low": 100 * s.low,
-            "high": 100 * s.high,
-            "control": named[s.arm].kind == "control",
-            "says": f"{s.arm}, {TURNS[s.turns].lower()}: {100 * s.win_rate:.1f} % "
-            f"({100 * s.low:.1f}–{100 * s.high:.1f}), {s.n} verdicts, {s.users} users",
-        }
-        for s in rows
-    ]
-    names = [{"arm": name, "slot": "", "name": label(named[name])} for name in shown]
-    slots = ["", *TURNS.values()]
-    y = {"field": "arm", "type": "nominal", "axis": None, "scale": {"domain": shown, "paddingInner": 0.18}}
-    offset = {"field": "slot", "type": "nominal", "scale": {"domain": slots}}
-    colour = {
-        "field": "slot",
-        "type": "nominal",
-        "legend": None,
-        "scale": {"domain": slots, "range": [INK, INK, COLOURS[0], COLOURS[1]]},
+    controls = {mark.name for mark in shown if mark.kind == "control"}
+    arms = {"domain": [mark.name for mark in shown], "paddingInner": 0.18}
+    place = {
+        "y": {"field": "arm", "type": "nominal", "axis": None, "scale": arms},
+        "yOffset": {"field": "slot", "type": "nominal", "scale": {"domain": SLOTS}},
     }
+    names = [{"arm": mark.name, "slot": "", "name": label(mark)} for mark in shown]
+    no_difference = {
+        "data": {"values": [{}]},
+        "mark": {"type": "rule", "strokeDash": [3, 3], "stroke": MUTED},
+        "encoding": {"x": {"datum": 50, "type": "quantitative"}},
+    }
+    titles = {
+        "data": {"values": names},
+        "mark": {"type": "text", "align": "left", "fontSize": 12, "fontWeight": 600, "fill": INK, "limit": 300},
+        "encoding": {**place, "x": {"value": 0}, "text": {"field": "name"}},
+    }
+    return _chart(
+        int(len(shown) * SLOT * len(SLOTS) * 1.2),
+        [_interval(score, score.arm in controls) for score in rows],
+        f"{DIMENSIONS[dimension]}: win rates with 95 % intervals, judged by {judge}",
+        layer=[no_difference, titles, *_whiskers(place, domain)],
+    )
+
+
+def _interval(score: Score, control: bool) -> dict[str, Any]:
+    rate, low, high = (100 * share for share in (score.win_rate, score.low, score.high))
+    turns = TURNS[score.turns]
+    says = f"{score.arm}, {turns.lower()}: {rate:.1f} % ({low:.1f}–{high:.1f}), {score.n} verdicts, {score.users} users"
+    return {"arm": score.arm, "slot": turns, "rate": rate, "low": low, "high": high, "control": control, "says": says}
+
+
+def _whiskers(place: Spec, domain: tuple[float, float]) -> list[Spec]:
+    kind = {"field": "slot", "type": "nominal", "legend": None}
+    colour = {**kind, "scale": {"domain": SLOTS, "range": STROKES}}
+    shape = {**kind, "scale": {"domain": SLOTS, "range": SHAPES}}
+    hollow = {"condition": {"test": {"field": "control", "equal": True}, "value": "var(--paper)"}}
+    tooltip = {"field": "says", "type": "nominal"}
     x = {
         "field": "rate",
         "type": "quantitative",
         "scale": {"domain": list(domain), "nice": False},
         "axis": {"title": "win rate, %", "values": list(range(int(domain[0]), int(domain[1]) + 1, 10))},
     }
-    shape = {"field": "slot", "type": "nominal", "legend": None, "scale": {"domain": slots, "range": SHAPES}}
-    hollow = {"condition": {"test": {"field": "control", "equal": True}, "value": "var(--paper)"}, "field": "slot"}
-    tooltip = {"field": "says", "type": "nominal"}
-    place = {"y": y, "yOffset": offset}
-    return _chart(
-        int(len(shown) * SLOT * len(slots) * 1.2),
-        values,
-        f"{DIMENSIONS[dimension]}: win rates with 95 % intervals, judged by {judge}",
-        layer=[
-            {
-                "data": {"values": [{}]},
-                "mark": {"type": "rule", "strokeDash": [3, 3], "stroke": MUTED, "clip": True},
-                "encoding": {"x": {"datum": 50, "type": "quantitative"}},
+    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
+    return [
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.75, "strokeCap": "round"},
+            "encoding": {**place, **ends, "color": colour, "tooltip": tooltip},
+        },
+        {
+            "mark": {"type": "point", "size": 46, "strokeWidth": 1.75, "opacity": 1},
+            "encoding": {
+                **place,
+                "x": x,
+                "shape": shape,
+                "stroke": colour,
+                "fill": {**colour, **hollow},
+                "tooltip": tooltip,
             },
-            {
-                "data": {"values": names},
-                "mark": {"type": "text", "align": "left", "fontSize": 12, "fontWeight": 600, "fill": INK, "limit": 300},
-                "encoding": {**place, "x": {"value": 0}, "text": {"field": "name"}},
-            },
-            {
-                "mark": {"type": "rule", "strokeWidth": 1.75, "strokeCap": "round"},
-                "encoding": {**place, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour,
-                             "tooltip": tooltip},
-            },
-            {
-                "mark": {"type": "point", "size": 46, "strokeWidth": 1.75, "opacity": 1},
-                "encoding": {**place, "x": x, "shape": shape, "stroke": colour, "tooltip": tooltip,
-                             "fill": {**colour, **hollow}},
-            },
-        ],
-    )
+        },
+    ]
 
 
-SHAPES = ["circle", "circle", "square", "diamond"]
-
-
-def thinned(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """At most `MAX_POINTS` rows, evenly taken, the last one among them."""
-    stride = -(-len(rows) // MAX_POINTS) or 1
+def thinned(rows: Sequence[Mapping[str, Any]], limit: int) -> list[Mapping[str, Any]]:
+    """At most about `limit` rows, evenly taken, the last one among them."""
+    stride = -(-len(rows) // limit) or 1
     return [row for place, row in enumerate(rows) if place % stride == 0 or place == len(rows) - 1]
 
 
 def curve_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> Spec | None:
     """One figure over the optimizer steps: a line per seed, a colour per arm. None where no curve has it."""
-    arms = curve_arms(curves)
+    arms, share = curve_arms(curves), max(40, MAX_POINTS // max(1, len(curves)))
     values = [
-        {"arm": name.rpartition("/")[0], "run": name, "step": row["step"], "value": row[key]}
+        {"arm": name.rpartition("/")[0], "run": name, "step": row["step"], "value": round(row[key], 5)}
         for name, rows in curves.items()
-        for row in thinned([row for row in rows if isinstance(row.get(key), int | float)])
+        for row in thinned([row for row in rows if isinstance(row.get(key), int | float)], share)
     ]
     if not values:
         return None
@@ -162,12 +167,19 @@ def curve_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> 
         190,
         values,
         f"{CURVES[key]} over optimizer steps",
-        mark={"type": "line", "strokeWidth": 1.6, "interpolate": "monotone", "opacity": 0.9},
+        mark={"type": "line", "strokeWidth": 1.6, "opacity": 0.9},
         encoding={
-            "x": {"field": "step", "type": "quantitative",
-                  "axis": {"title": "optimizer step", "grid": False, "tickCount": 5, "tickMinStep": 1}},
-            "y": {"field": "value", "type": "quantitative", "scale": {"zero": False},
-                  "axis": {"title": None, "tickCount": 5}},
+            "x": {
+                "field": "step",
+                "type": "quantitative",
+                "axis": {"title": "optimizer step", "grid": False, "tickCount": 5, "tickMinStep": 1},
+            },
+            "y": {
+                "field": "value",
+                "type": "quantitative",
+                "scale": {"zero": False},
+                "axis": {"title": None, "tickCount": 5},
+            },
             "color": {"field": "arm", "type": "nominal", "legend": None, "scale": scale},
             "detail": {"field": "run", "type": "nominal"},
             "tooltip": {"field": "run", "type": "nominal"},

@@ -108,8 +108,7 @@ class ReportData:
     scores: Sequence[Score] = ()
     """The table of results."""
     arms: Sequence[Mapping[str, Any]] = ()
-    """Absolute figures per arm, where the truth is known: `arm`, `personalization`, `correctness`, `overall`
-    (0–1), `words`, `wanted_words`."""
+    """Absolute figures per arm and kind of turn, as `rlhi.evaluation.figures.ArmFigures` writes them."""
     verdict: Mapping[str, Any] = field(default_factory=dict)
     """The verdict of the evaluation; `sentence` holds its words."""
     personas: Sequence[PersonaCard] = ()
@@ -121,7 +120,9 @@ class ReportData:
     pair_counts: Mapping[str, int] = field(default_factory=dict)
     """All pairs of the run, by source."""
     curves: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
-    """Training curves, by `ARM/seed-N`: one mapping of figures per optimizer step."""
+    """Training curves, by `TRAINING/seed-N`: one mapping of figures per optimizer step."""
+    trainings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What each training came to, by `TRAINING/seed-N`: `steps`, `pairs`, `held_out`, `metrics`, `validation`."""
     losses: Sequence[Loss] = ()
     """Examples of what was dropped, failed or quarantined."""
     warnings: Sequence[str] = ()

@@ -17,9 +17,13 @@ from rlhi.records import Conversation, PersonaCard, PreferencePair, Record, Scor
 from rlhi.report.data import LogCounts, Loss, ReportData, RoleUse, Said, StageFacts
 
 PERSONAS = 8
-PAIRS_PER_SOURCE = 8
+PAIRS_PER_SOURCE = 5
 EXAMPLES_PER_REASON = 3
 WORLD_MODEL = "world-writer"
+ORDER = (
+    *("conversations", "labels", "personas", "pairs/ugr", "pairs/ubr", "pairs"),
+    *("model", "turns", "replies", "verdicts", "scores"),
+)
 SOURCES = ("ugr", "ubr")
 
 R = TypeVar("R", bound=Record)
@@ -39,7 +43,7 @@ def load(run_dir: Path) -> ReportData:
     return ReportData(
         name=str(recipe.get("name") or run_dir.name),
         recipe=recipe,
-        funnel=[_stage(name, entry) for name, entry in _in_order(run.manifest.get("stages", {}))],
+        funnel=_funnel(run, quarantine),
         logs=_log_counts(run.rows_path("conversations"), run.rows_path("labels")),
         quarantined=_counts(quarantine, "reason"),
         scores=_scores(scores, run_dir / "scores.json"),
@@ -50,6 +54,7 @@ def load(run_dir: Path) -> ReportData:
         pairs=pairs,
         pair_counts={name: count for name in SOURCES if (count := _count(run.rows_path(f"pairs/{name}")))},
         curves=_curves(run_dir / "model"),
+        trainings=_trainings(run_dir / "model"),
         losses=[*_quarantined(quarantine), *_losses(run_dir / "dropped"), *_losses(run_dir / "failed")],
     )
 
@@ -70,9 +75,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"{path} is damaged ({error}); run `rlhi evaluate` again") from None
+        raise UsageError(f"{path} is damaged ({error}); make this step again") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path}: expected a mapping with `scores` and `verdict`, got {type(value).__name__}")
+        raise UsageError(f"{path}: expected a mapping, got {type(value).__name__}")
     return value
 
 
@@ -90,15 +95,18 @@ def _table(rows: Any) -> list[dict[str, Any]]:
     return list(rows or ())
 
 
-ORDER = ("conversations", "labels", "personas", "pairs", "model", "replies", "verdicts", "scores")
+def _funnel(run: RunFolder, quarantine: Path) -> list[StageFacts]:
+    """The stages in the order of a run. Records in quarantine are what the first stage dropped."""
+    stages = dict(run.manifest.get("stages", {}))
+    read = stages.get("conversations")
+    if read and not read.get("dropped"):
+        stages["conversations"] = read | {"dropped": _counts(quarantine, "reason", pl.col("line") > 0)}
 
+    def place(name: str) -> tuple[int, str]:
+        found = [at for at, stage in enumerate(ORDER) if name == stage or name.startswith(f"{stage}/")]
+        return (found[0] if found else len(ORDER), name)
 
-def _in_order(stages: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    def place(item: tuple[str, Any]) -> tuple[int, str]:
-        head = item[0].split("/")[0]
-        return (ORDER.index(head) if head in ORDER else len(ORDER), item[0])
-
-    return sorted(stages.items(), key=place)
+    return [_stage(name, stages[name]) for name in sorted(stages, key=place)]
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> StageFacts:
@@ -123,11 +131,17 @@ def _count(path: Path) -> int:
     return int(pl.scan_parquet(path).select(pl.len()).collect().item()) if path.exists() else 0
 
 
-def _counts(path: Path, column: str) -> dict[str, int]:
+def _counts(path: Path, column: str, where: pl.Expr | None = None) -> dict[str, int]:
     """How often each value of a column occurs, most frequent first."""
     if not path.exists():
         return {}
-    found = pl.scan_parquet(path).group_by(column).len().sort(["len", column], descending=[True, False])
+    found = (
+        pl.scan_parquet(path)
+        .filter(pl.lit(True) if where is None else where)
+        .group_by(column)
+        .len()
+        .sort(["len", column], descending=[True, False])
+    )
     return {row[column]: row["len"] for row in found.collect().to_dicts()}
 
 
@@ -210,11 +224,14 @@ def _curves(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return curves
 
 
+def _trainings(folder: Path) -> dict[str, dict[str, Any]]:
+    paths = sorted(folder.glob("*/seed-*/training.json"))
+    return {f"{path.parent.parent.name}/{path.parent.name}": _json(path) for path in paths}
+
+
 def _some(path: Path, column: str) -> Iterable[dict[str, Any]]:
     """The first rows of each reason, the frequent reasons first."""
-    frame = pl.scan_parquet(path).with_columns(
-        often=pl.len().over(column), nth=pl.int_range(pl.len()).over(column)
-    )
+    frame = pl.scan_parquet(path).with_columns(often=pl.len().over(column), nth=pl.int_range(pl.len()).over(column))
     frame = frame.filter(pl.col("nth") < EXAMPLES_PER_REASON)
     return frame.sort(["often", column, "nth"], descending=[True, False, False]).collect().to_dicts()
 
@@ -224,7 +241,7 @@ def _quarantined(path: Path) -> list[Loss]:
         return []
     return [
         Loss(
-            stage="logs",
+            stage="conversations",
             kind="quarantined",
             reason=row["reason"],
             about=f"{row['file']}:{row['line']}" if row["line"] else row["file"],

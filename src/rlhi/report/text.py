@@ -1,6 +1,8 @@
-"""Figures and log text as the page shows them. Whatever users wrote is escaped here or by the template, never trusted."""
+"""Figures and log text as the page shows them. What users wrote is escaped here or by the template, never trusted."""
 
 from __future__ import annotations
+
+import re
 
 from markupsafe import Markup, escape
 
@@ -34,6 +36,26 @@ def duration(seconds: float | None) -> str:
 def date(moment: str | None) -> str:
     """The day of an ISO 8601 moment."""
     return moment[:10] if moment else "undated"
+
+
+def unbroken(sentence: str) -> str:
+    """A sentence whose figures stay on one line with their per cent sign."""
+    return re.sub(r"(?<=\d) %", f"{THIN}%", sentence)
+
+
+def sentences(words: str) -> tuple[str, str]:
+    """The first sentence, and the rest."""
+    first, _, rest = (re.sub(r"(?<=[.!?]) (?=\S)", "\n", unbroken(words), count=1)).partition("\n")
+    return first, rest
+
+
+def with_code(words: str) -> Markup:
+    """A sentence, escaped, with what stands between backticks set as code."""
+    parts = words.split("`")
+    if len(parts) % 2 == 0:
+        return escape(words)
+    code = Markup("<code>{}</code>")
+    return Markup("").join(code.format(part) if place % 2 else escape(part) for place, part in enumerate(parts))
 
 
 def plain(name: str) -> str:

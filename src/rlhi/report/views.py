@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,44 @@ class Bar:
     kind: str = "trunk"
 
 
+TOGETHER = ("model", "replies", "verdicts")
+
+
+def grouped(stages: Sequence[StageFacts]) -> list[StageFacts]:
+    """The stages with the parts of one step (a training or an arm's replies per seed) added up."""
+    groups: dict[str, list[StageFacts]] = {}
+    for stage in stages:
+        groups.setdefault(group(stage.stage), []).append(stage)
+    return [parts[0] if len(parts) == 1 else _together(name, parts) for name, parts in groups.items()]
+
+
+def group(stage: str) -> str:
+    """The step that a stage is part of: `replies` for `replies/base-seed-0`, else the stage itself."""
+    head = stage.partition("/")[0]
+    return head if head in TOGETHER else stage
+
+
+def _together(name: str, parts: Sequence[StageFacts]) -> StageFacts:
+    dropped: dict[str, int] = {}
+    calls: dict[str, RoleUse] = {}
+    for part in parts:
+        for reason, count in part.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+        for role, use in part.calls.items():
+            calls[role] = add_use(calls.get(role, RoleUse()), use)
+    times = [part.seconds for part in parts if part.seconds is not None]
+    return StageFacts(
+        f"{name} ({len(parts)} parts)",
+        rows_in=sum(part.rows_in for part in parts),
+        rows_out=sum(part.rows_out for part in parts),
+        dropped=dropped,
+        failed=sum(part.failed for part in parts),
+        seconds=sum(times) if times else None,
+        reused=all(part.reused for part in parts),
+        calls=calls,
+    )
+
+
 def funnel_bars(data: ReportData) -> list[Bar]:
     """From messages to pairs, all bars on one scale; only steps that the run has reached."""
     logs, entered = data.logs, {stage.stage: stage.rows_in for stage in data.funnel}
@@ -42,7 +81,7 @@ def funnel_bars(data: ReportData) -> list[Bar]:
         ("Messages read", logs.messages, f"{logs.conversations} conversations, {logs.users} users", "trunk"),
         ("by users", logs.user_messages, "", "trunk"),
         ("that answer a reply, labelled", labelled, "", "trunk"),
-        ("Feedback that says what to change", feedback, "of the labelled messages", "ugr"),
+        ("Feedback that says what to change", feedback, "", "ugr"),
         ("User-guided rewrite pairs", ugr, "after validity gate, rewrite and filter", "ugr"),
         ("Requests to sample replies for", requests, "", "ubr"),
         ("User-based reward pairs", ubr, "best against worst reply, by the user's persona", "ubr"),
@@ -178,17 +217,19 @@ class LossTable:
 
 def loss_tables(data: ReportData) -> list[LossTable]:
     """Everything that did not go on, with its examples, in the order of the run."""
-    counts: dict[str, dict[tuple[str, str], int]] = {}
-    if data.quarantined:
-        counts["logs"] = {("quarantined", reason): count for reason, count in data.quarantined.items()}
+    counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+    counts["conversations"].update({("quarantined", reason): count for reason, count in data.quarantined.items()})
     for stage in data.funnel:
-        lost = {("dropped", reason): count for reason, count in stage.dropped.items()}
+        lost = counts[group(stage.stage)]
+        for reason, count in stage.dropped.items():
+            if ("quarantined", reason) not in lost:
+                lost["dropped", reason] += count
         if stage.failed:
-            lost["failed", ""] = stage.failed
-        if lost:
-            counts[stage.stage] = lost
+            lost["failed", ""] += stage.failed
     tables = []
     for name, lost in counts.items():
+        if not lost:
+            continue
         ranked = sorted(lost.items(), key=lambda item: (-item[1], item[0]))
         rows = [(kind, reason, count, _examples(data, name, kind, reason)) for (kind, reason), count in ranked]
         tables.append(LossTable(name, rows))
@@ -197,8 +238,8 @@ def loss_tables(data: ReportData) -> list[LossTable]:
 
 def _examples(data: ReportData, stage: str, kind: str, reason: str) -> list[Loss]:
     flat = stage.replace("/", "-")
-    found = [loss for loss in data.losses if loss.kind == kind and loss.stage in (stage, flat)]
-    return [loss for loss in found if reason in ("", loss.reason)]
+    found = [loss for loss in data.losses if loss.kind == kind and reason in ("", loss.reason)]
+    return [loss for loss in found if loss.stage == flat or (flat in TOGETHER and loss.stage.startswith(f"{flat}-"))]
 
 
 def role_use(data: ReportData) -> dict[str, RoleUse]:
@@ -223,23 +264,45 @@ def add_use(a: RoleUse, b: RoleUse) -> RoleUse:
 
 
 @dataclass(frozen=True)
-class Validation:
-    """Figures on the pairs of users that nothing was learnt from, before and after training."""
+class Training:
+    """What one training came to."""
 
     run: str
-    figures: list[tuple[str, float, float]]
-    """Name, first and last value."""
+    summary: Mapping[str, Any]
+    figures: Mapping[str, tuple[float, float]]
+    """On pairs of users that nothing was learnt from: before and after, by name."""
 
 
-def validations(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Validation]:
-    """First and last value of each figure that a curve calls `validation…`."""
+def trainings(data: ReportData) -> list[Training]:
+    """The trainings with their figures on held-out users' pairs."""
     found = []
-    for run, rows in curves.items():
-        values: dict[str, list[float]] = {}
-        for row in rows:
-            for key, value in row.items():
-                if key.startswith("validation") and isinstance(value, int | float):
-                    values.setdefault(key.removeprefix("validation").strip("_"), []).append(value)
-        if values:
-            found.append(Validation(run, [(key, seen[0], seen[-1]) for key, seen in values.items()]))
+    for run, summary in data.trainings.items():
+        metrics = summary.get("metrics") or {}
+        names = [key.removesuffix("_before") for key in metrics if key.endswith("_before")]
+        figures = {
+            name.removeprefix("validation_"): (metrics[f"{name}_before"], metrics[f"{name}_after"])
+            for name in names
+            if f"{name}_after" in metrics
+        }
+        found.append(Training(run, summary, figures))
     return found
+
+
+def figure_names(runs: Sequence[Training]) -> list[str]:
+    """The figures that any training has, in their first order."""
+    return list(dict.fromkeys(name for run in runs for name in run.figures))
+
+
+def absolute_rows(data: ReportData) -> list[Mapping[str, Any]]:
+    """Absolute figures over all turns, in the recipe's order of arms; empty where no truth is known."""
+    rows = {row["arm"]: row for row in data.arms if row.get("turns", "all") == "all"}
+    known = [rows[mark.name] for mark in arms(data) if mark.name in rows]
+    return known if any(row.get("personalization") is not None for row in known) else []
+
+
+def bound_to(data: ReportData, role: str) -> str:
+    """The model behind a role."""
+    name = (data.recipe.get("roles") or {}).get(role)
+    if name == "local" and role in ("policy", "rewriter"):
+        return f"{(data.recipe.get('training') or {}).get('model', 'embedded')}, in process"
+    return str(name or "–")

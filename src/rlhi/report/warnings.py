@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlhi.report.arms import LIKELIHOOD, arms, headline
+from rlhi.report.arms import LIKELIHOOD, TRUTH, arms, headline
 from rlhi.report.data import ReportData
 from rlhi.report.text import percent
 
@@ -20,14 +20,20 @@ def find_warnings(data: ReportData) -> list[str]:
 
 
 def _embedded(data: ReportData) -> Iterator[str]:
-    policy = (data.recipe.get("roles") or {}).get("policy", "embedded")
-    named = (data.recipe.get("models") or {}).get(policy) or {"model": policy}
-    if named.get("model") == "embedded" and data.logs.conversations and not data.logs.from_world:
+    policy = (data.recipe.get("roles") or {}).get("policy", "local")
+    local = {"model": (data.recipe.get("training") or {}).get("model", "embedded")}
+    named = (data.recipe.get("models") or {}).get(policy) or (local if policy == "local" else {"model": policy})
+    if named.get("model") == "embedded" and data.logs.conversations and not _from_world(data):
         yield (
             "The policy is the small embedded model, which knows only the simulated world, and these logs are not from "
             "there. Its prose is of no use here: the replies, the pairs and the win rates below show that every stage "
             "works on these logs, and nothing about quality. Name a hub model or a server in the recipe for that."
         )
+
+
+def _from_world(data: ReportData) -> bool:
+    """Whether simulated users wrote the logs: only they leave a truth to judge by."""
+    return data.logs.from_world or TRUTH in ((data.recipe.get("evaluation") or {}).get("judges") or ())
 
 
 def _judges(data: ReportData) -> Iterator[str]:
@@ -78,7 +84,10 @@ def _length(data: ReportData) -> Iterator[str]:
 def _losses(data: ReportData) -> Iterator[str]:
     for stage in data.funnel:
         if stage.failed:
-            yield f"{stage.failed} of {stage.rows_in} rows failed in stage `{stage.stage}`; run the recipe again to retry them."
+            yield (
+                f"{stage.failed} of {stage.rows_in} rows failed in stage `{stage.stage}`; run the recipe again to "
+                "retry them."
+            )
     lost = sum(data.quarantined.values())
     total = lost + data.logs.conversations
     if total and lost / total > MANY_QUARANTINED:

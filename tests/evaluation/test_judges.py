@@ -95,8 +95,11 @@ def test_what_cannot_be_read_fails_the_row(text: str) -> None:
 
 
 def test_garbage_in_a_single_order_fails_the_row_too() -> None:
-    model = ScriptedModel(say=lambda q: '{"verdict": "A"}' if sides(q) == ("one", "two") else "no idea")
-    assert judged("gpt", comparison("one", "two"), model=model).failed is not None
+    def say(question: str) -> str:
+        return '{"verdict": "A"}' if "Reply A:" in question and sides(question) == ("one", "two") else "no idea"
+
+    result = judged("gpt", comparison("one", "two"), model=ScriptedModel(say=say))
+    assert result.failed is not None and result.failed.cause == "BadAnswer" and result.outputs == ()
 
 
 @dataclass

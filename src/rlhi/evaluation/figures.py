@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class ArmFigures(Record):
     """Means over an arm's replies, its seeds pooled.
 
-    Where a truth is known, only the replies that it can score count.
+    Where a truth is known, only the replies that it can score count, and it counts their words.
     """
 
     arm: str
@@ -61,16 +61,16 @@ def arm_figures(turns: Iterable[EvalTurn], replies: Iterable[Reply], truth: Trut
 
 def _figures(arm: str, found: list[tuple[Reply, TruthScore | None]], known: bool) -> ArmFigures | None:
     scores = [score for _, score in found if score is not None]
-    counted = [reply for reply, score in found if score is not None or not known]
+    counted = [(reply, score) for reply, score in found if score is not None or not known]
     if not counted:
         return None
     return ArmFigures(
         arm=arm,
         n=len(counted),
         unscored=len(found) - len(counted),
-        users=len({reply.user_id for reply in counted}),
-        seeds=tuple(sorted({reply.seed for reply in counted})),
-        words=sum(words(reply.text) for reply in counted) / len(counted),
+        users=len({reply.user_id for reply, _ in counted}),
+        seeds=tuple(sorted({reply.seed for reply, _ in counted})),
+        words=sum(score.words if score else words(reply.text) for reply, score in counted) / len(counted),
         wanted_words=_mean(sum(score.wanted_words) / 2 for score in scores),
         wanted_low=_mean(score.wanted_words[0] for score in scores),
         wanted_high=_mean(score.wanted_words[1] for score in scores),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 
 from rlhi.records import ChatMessage, PreferencePair, Provenance, digest
+from rlhi.training.tokenize import Side
 
-WORDS = "plan list short warm metric recipe code sum table water answer please because first second tone".split()
+WORDS = ["plan", "list", "short", "warm", "metric", "recipe", "code", "sum", "table", "water", "please", "because"]
+
+BOTH: tuple[Side, ...] = ("chosen", "rejected")
 
 
 def make_pair(

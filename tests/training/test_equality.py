@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +16,9 @@ from rlhi.training.objectives import OBJECTIVES, dpo, sft
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
 from rlhi.training.reference import ReferenceStore, reference_logps
 from rlhi.training.step import passes, side_logps, token_logps
-from rlhi.training.tokenize import Encoded, encode, encode_all
+from rlhi.training.tokenize import Encoded, encode_all
 from rlhi.training.trainer import PairTrainer
-from tests.training.sample import make_pairs
-
-BOTH = ("chosen", "rejected")
+from tests.training.sample import BOTH, make_pairs
 
 
 def encoded_pairs(model: Path, count: int = 5) -> list[Encoded]:
@@ -33,7 +33,7 @@ def nudge(model: torch.nn.Module) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter += 0.02 * torch.randn(parameter.shape, generator=stream)
+                parameter.add_(torch.randn(parameter.shape, generator=stream), alpha=0.02)
 
 
 def our_step(trainer: PairTrainer, pairs: list[Encoded]) -> tuple[float, dict[str, Tensor]]:
@@ -43,9 +43,7 @@ def our_step(trainer: PairTrainer, pairs: list[Encoded]) -> tuple[float, dict[st
     return float(loss), grads
 
 
-def our_trainer(
-    model: object, settings: Training, pairs: list[Encoded], folder: Path, name: str = "dpo"
-) -> PairTrainer:
+def our_trainer(model: Any, settings: Training, pairs: list[Encoded], folder: Path, name: str = "dpo") -> PairTrainer:
     return PairTrainer(
         model,
         settings,
@@ -80,7 +78,7 @@ def test_loss_rewards_and_gradients_equal_trl(tiny: Path, tmp_path: Path, method
     ]
     settings = settings_for(tiny, method)
 
-    def fresh() -> object:
+    def fresh() -> Any:
         torch.manual_seed(3)
         return prepare(load_causal(str(tiny), torch.float32), settings)
 
@@ -230,12 +228,10 @@ def test_how_a_step_is_cut_changes_nothing(tiny: Path, tmp_path: Path, name: str
 
 
 def test_a_weight_is_a_factor_on_the_pairs_loss(tiny: Path, tmp_path: Path) -> None:
-    tokenizer = load_tokenizer(str(tiny))
-    light, heavy = make_pairs(2)
+    light, heavy = encoded_pairs(tiny, 2)
     cases = {}
     for weight in (1.0, 3.0):
-        pairs = [encode(light, tokenizer), encode(heavy.model_copy(update={"weight": weight}), tokenizer)]
-        assert all(isinstance(pair, Encoded) for pair in pairs)
+        pairs = [light, replace(heavy, weight=weight)]
         trainer = our_trainer(load_causal(str(tiny), torch.float32), settings_for(tiny, "full"), pairs, tmp_path)
         trainer.references = {(pair.pair_id, side): -10.0 for pair in pairs for side in BOTH}
         singles = [trainer.measure([pair])["loss"] for pair in pairs]

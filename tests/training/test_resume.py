@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import orjson
 import pytest
@@ -16,6 +17,8 @@ from rlhi.training import checkpoint
 from rlhi.training.reference import ReferenceStore
 from rlhi.training.train import train
 from tests.training.sample import make_pairs
+
+Objective = Literal["dpo", "sft"]
 
 
 class Stopped(Exception):
@@ -41,7 +44,7 @@ def contents(out: Path) -> dict[str, bytes]:
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
 
 
-def run(settings: Training, out: Path, objective: str = "dpo", stop_at: int = 0, seed: int = 5) -> None:
+def run(settings: Training, out: Path, objective: Objective = "dpo", stop_at: int = 0, seed: int = 5) -> None:
     def on_step(step: int, total: int) -> None:
         assert total == 10
         if step == stop_at:

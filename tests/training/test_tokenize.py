@@ -7,9 +7,8 @@ import pytest
 from rlhi.records import Dropped
 from rlhi.training.policy import load_tokenizer
 from rlhi.training.tokenize import Encoded, encode, encode_all
-from tests.training.sample import make_pair, make_pairs
+from tests.training.sample import BOTH, make_pair, make_pairs
 
-BOTH = ("chosen", "rejected")
 ASK = [("system", "The user likes short answers."), ("user", "what is 2 + 2?")]
 
 

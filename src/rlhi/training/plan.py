@@ -18,8 +18,8 @@ MIN_PAIRS = 10
 def hold_out(pairs: Sequence[Encoded], share: float, seed: int) -> tuple[list[Encoded], list[Encoded], str]:
     """Set whole users apart for validation: pairs to train on, pairs to validate on, and a sentence on it.
 
-    Users come in the order of a hash of seed and user id; each is taken whose pairs still fit into `share` of all. Where
-    none fits, the user with the fewest pairs is taken, unless that is more than a third of all.
+    Users come in the order of a hash of seed and user id; each is taken whose pairs still fit into `share` of all.
+    Where none fits, the user with the fewest pairs is taken, unless that is more than a third of all.
     """
     counts = Counter(pair.user_id for pair in pairs)
     if share == 0:

@@ -1,19 +1,17 @@
-"""Models and tokenizers: the one to start from, prepared for training, and a trained policy read back."""
+"""The model to start from, prepared for training, and its tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from rlhi.errors import UsageError
+from rlhi.models.weights import base_of, find
 from rlhi.settings import Lora, Training
-
-EMBEDDED = "embedded"
 
 
 @contextmanager
@@ -30,29 +28,13 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def resolve(name: str) -> str:
-    """Name or path that transformers can load; `embedded` is the model shipped with rlhi. Raises `UsageError`."""
-    if name == EMBEDDED:
-        from rlhi.world import EMBEDDED_PATH
-
-        return str(EMBEDDED_PATH)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return str(path)
-    if path.exists() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise UsageError(
-            f"model {name!r}: there is no such folder; give a folder with config.json and safetensors weights, a hub "
-            f"name such as owner/model, or `embedded`"
-        )
-    return name
-
-
 def load_tokenizer(name: str) -> Any:
     """A model's tokenizer, which must have a chat template. Raises `UsageError`."""
     from transformers import AutoTokenizer
 
+    folder = find(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(name))
+        tokenizer = AutoTokenizer.from_pretrained(str(folder))
     except (OSError, ValueError) as error:
         raise UsageError(f"the tokenizer of model {name!r} cannot be loaded: {_first_line(error)}") from None
     if tokenizer.chat_template is None:
@@ -62,12 +44,16 @@ def load_tokenizer(name: str) -> Any:
 
 def load_causal(name: str, dtype: torch.dtype) -> Any:
     """A causal language model from safetensors. Raises `UsageError`."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    folder = find(name)
+    if base_of(folder):
+        raise UsageError(f"model {name!r} is an adapter: merge it into its base first, or train from the base")
     try:
         with quiet():
-            return AutoModelForCausalLM.from_pretrained(resolve(name), dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
+            return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, SafetensorError) as error:
         raise UsageError(f"model {name!r} cannot be loaded: {_first_line(error)}") from None
 
 
@@ -108,16 +94,3 @@ def prepare(model: Any, settings: Training) -> Any:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     return add_adapter(model, settings.lora, settings.model) if settings.method == "lora" else model
-
-
-def load_policy(path: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """Read a trained policy back for inference, in evaluation mode; an adapter is merged into its base.
-
-    The tokenizer lies beside it: `load_tokenizer(str(path))`. Raises `UsageError`.
-    """
-    if not (path / "adapter_config.json").exists():
-        return load_causal(str(path), dtype).eval()
-    from peft import PeftConfig, PeftModel
-
-    base = load_causal(PeftConfig.from_pretrained(str(path)).base_model_name_or_path, dtype)
-    return PeftModel.from_pretrained(base, str(path)).merge_and_unload().eval()

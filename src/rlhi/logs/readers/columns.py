@@ -43,7 +43,7 @@ class ColumnReader:
         flags: set[str] = set()
         messages = fields.messages(row, self.key, self.times, flags)
         parts = [row, *row[self.key]]
-        flags.update(flag for flag in FLAGS if any(fields.truth(part, flag) for part in parts))
+        flags.update(flag for flag in FLAGS for part in parts if part.get(flag) and fields.truth(part, flag))
         return RawConversation(
             messages=messages,
             conversation_id=fields.identifier(row, self.ids),

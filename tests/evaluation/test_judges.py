@@ -173,11 +173,9 @@ def test_without_evidence_personalization_is_a_tie() -> None:
     assert len(model.scored) == 2
 
 
-def test_likelihood_judges_fail_without_numbers_and_stop_without_a_scorer() -> None:
+def test_likelihoods_that_are_no_numbers_fail_the_row() -> None:
     broken = ScriptedScorer(rate=lambda s, r: float("nan"))
     assert judged("likelihood", comparison("one", "two"), model=broken).failed is not None
-    with pytest.raises(UsageError, match="log-likelihoods"):
-        judged("likelihood", comparison("one", "two"), model=ScriptedModel(say=str))
 
 
 def test_the_truth_judge_names_what_is_missing() -> None:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from rlhi.errors import UsageError
 from rlhi.evaluation.comparison import Comparison
 from rlhi.evaluation.judges import TIE, better
 from rlhi.flow.stage import Context
@@ -40,17 +39,12 @@ class LikelihoodJudge:
         """Never drops; identical replies tie without a call."""
         if row.identical:
             return TIE
-        if not hasattr(ctx.model("judge"), "score"):
-            raise UsageError("the judge `likelihood` needs a back end that gives log-likelihoods, such as transformers")
         model = cast(ScoringModel, ctx.model("judge"))
         lines = evidence(row)
         replies = (row.reply, row.reply_against)
         plain = await asyncio.gather(*(_score(model, row.turn.context, reply) for reply in replies))
-        if not lines:
-            known = plain
-        else:
-            chat = prompt(lines, row.turn.context)
-            known = await asyncio.gather(*(_score(model, chat, reply) for reply in replies))
+        chat = prompt(lines, row.turn.context)
+        known = await asyncio.gather(*(_score(model, chat, reply) for reply in replies)) if lines else plain
         gains = [with_evidence[0] - without[0] for with_evidence, without in zip(known, plain, strict=True)]
         follows = [total / tokens for total, tokens in plain]
         overall = [total / tokens for total, tokens in known]

@@ -101,7 +101,8 @@ def _read(model: Any, prompt: Sequence[int]) -> tuple[Tensor, DynamicCache]:
     """Read a prompt alone; return the logits of the next token [V] and its keys and values."""
     cache = DynamicCache()
     ids = torch.tensor([prompt], device=model.device)
-    out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    mask = torch.ones_like(ids)
+    out = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return out.logits[0, -1], cache
 
 
@@ -252,6 +253,7 @@ def log_likelihoods(model: Any, prompt: Sequence[int], replies: Sequence[Sequenc
         positions = torch.arange(len(prompt), len(prompt) + longest - 1, device=ids_BT.device)
         logits_BTV = model(
             input_ids=ids_BT[:, :-1],
+            attention_mask=ids_BT.new_ones(len(portion), len(prompt) + longest - 1),
             position_ids=positions.expand(len(portion), -1),
             past_key_values=_spread(cache, len(portion)),
             use_cache=True,

@@ -43,7 +43,8 @@ def identify(settings: Model) -> str:
 async def check(settings: Model, store: Store | None = None) -> None:
     """Raise `UsageError` at once where a back end cannot work: wrong name, address, key or files.
 
-    A server is asked for one token; where the store holds the answer to that, it has worked before and is not asked.
+    A back end with a method `check(probe)` is asked for one token; where the store holds the answer to that, it has
+    worked before and is not asked.
     """
     backend = open_backend(settings)
     if not hasattr(backend, "check"):

@@ -41,9 +41,9 @@ LONGEST_WAIT = 600.0
 class Tally:
     """What one role's calls to one model came to."""
 
-    calls: int = 0
+    sent: int = 0
     """Calls sent to the back end, repeated ones included."""
-    hits: int = 0
+    cached: int = 0
     """Requests answered from the store, or by the same request under way."""
     retries: int = 0
     """Calls that failed in passing and were repeated."""
@@ -66,12 +66,15 @@ class Meter:
         """The count of a role's calls to a model."""
         return self.tallies.setdefault((role, model), Tally())
 
-    def as_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Counts by role, then by model, as plain values."""
-        counts: dict[str, dict[str, dict[str, Any]]] = {}
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Counts by role as plain values, with the names of the role's models."""
+        roles: dict[str, dict[str, Any]] = {}
         for (role, model), tally in sorted(self.tallies.items()):
-            counts.setdefault(role, {})[model] = {**asdict(tally), "seconds": round(tally.seconds, 3)}
-        return counts
+            sums = roles.setdefault(role, {"models": [], **asdict(Tally())})
+            sums["models"].append(model)
+            for name, value in asdict(tally).items():
+                sums[name] = round(sums[name] + value, 3)
+        return roles
 
 
 class Layer:
@@ -123,7 +126,7 @@ class Limited(Layer):
             return await self._counted(ask)
 
     async def _counted(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        self._tally.calls += 1
+        self._tally.sent += 1
         began = time.monotonic()
         try:
             answer = await ask()
@@ -243,7 +246,7 @@ class Cached(Layer):
         """The stored answer, or a new one."""
         stored = self._store.get(request)
         if stored is not None and len(stored.choices) == request.n:
-            self._tally.hits += 1
+            self._tally.cached += 1
             return stored
 
         async def ask() -> Completion:
@@ -259,7 +262,7 @@ class Cached(Layer):
         """The stored answer, or a new one."""
         stored = self._store.get(request)
         if stored is not None:
-            self._tally.hits += 1
+            self._tally.cached += 1
             return stored
         scorer = self.scorer()
 
@@ -277,7 +280,7 @@ class Cached(Layer):
             flight = self._flights[key] = _Flight(asyncio.ensure_future(ask()))
             flight.task.add_done_callback(lambda _: self._flights.pop(key, None))
         else:
-            self._tally.hits += 1
+            self._tally.cached += 1
         flight.waiting += 1
         try:
             # Whoever gives up waiting must not take the answer away from the others.

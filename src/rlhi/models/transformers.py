@@ -20,8 +20,7 @@ from rlhi.settings import Model
 if TYPE_CHECKING:
     from rlhi.models.engine import Engine
 
-_lock = threading.Lock()
-_loaded: dict[tuple[str, ...], _Shared] = {}
+_lock = threading.RLock()
 
 
 @dataclass
@@ -30,6 +29,20 @@ class _Shared:
 
     engine: Engine
     users: int = 0
+
+
+_loaded: dict[tuple[str, ...], _Shared] = {}
+
+
+def release() -> None:
+    """Free the weights that nobody uses: those of the last model stay in memory, for the next stage may want them."""
+    with _lock:
+        _free_idle()
+
+
+def _free_idle() -> None:
+    for key in [key for key, shared in _loaded.items() if not shared.users]:
+        _loaded.pop(key).engine.close()
 
 
 class TransformersModel:
@@ -55,25 +68,20 @@ class TransformersModel:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """Its tokenizer. Raises `UsageError` when it cannot be read or has no chat template."""
+        """Its tokenizer. Raises `UsageError` when it cannot be read."""
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(
+                weights.tokenizer_folder(self.folder), local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # the loaders raise a dozen types for files that are broken or unknown to them
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UsageError(f"cannot load the tokenizer in {self.folder}: {reason}") from error
-        if not tokenizer.chat_template:
-            raise UsageError(f"the tokenizer in {self.folder} has no chat template; name an instruction-tuned model")
-        return tokenizer
 
     def count_tokens(self, text: str) -> int:
         """Length of `text` in this model's tokens, without special ones."""
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    async def check(self) -> None:
-        """Raise `UsageError` when the tokenizer is of no use; the weights are read later."""
-        await asyncio.to_thread(lambda: self.tokenizer)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer a request."""
@@ -86,17 +94,11 @@ class TransformersModel:
         return await asyncio.wrap_future(engine.score(request))
 
     async def close(self) -> None:
-        """Let go of the engine; the last to do so frees the weights."""
+        """Let go of the engine. Its weights stay in memory until another model is loaded, or `release()`."""
         with _lock:
-            if self._key is None:
-                return
-            key, self._key = self._key, None
-            shared = _loaded[key]
-            shared.users -= 1
-            if shared.users:
-                return
-            del _loaded[key]
-        await asyncio.to_thread(shared.engine.close)
+            if self._key is not None:
+                _loaded[self._key].users -= 1
+                self._key = None
 
     async def _engine(self) -> Engine:
         if self._key is not None:
@@ -121,6 +123,7 @@ class TransformersModel:
             key = (str(self.folder.resolve()), self._fingerprint, device, dtype, str(size))
             shared = _loaded.get(key)
             if shared is None:
+                _free_idle()
                 shared = _loaded[key] = _Shared(Engine(self.folder, self.tokenizer, device, dtype, size))
             shared.users += 1
             self._key = key

@@ -61,7 +61,28 @@ def _checked(name: str, path: Path) -> Path:
             f"{path} holds no *.safetensors file, the only format of weights that is read; save the model again with "
             "`save_pretrained`"
         )
+    if not _has_template(tokenizer_folder(path)):
+        raise UsageError(
+            f"{path} holds no chat template (chat_template.jinja, or chat_template in tokenizer_config.json); name an "
+            "instruction-tuned model"
+        )
     return path
+
+
+def _has_template(folder: Path) -> bool:
+    config = folder / "tokenizer_config.json"
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        return config.is_file() and "chat_template" in orjson.loads(config.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"{config} is not JSON: {error}") from error
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of the model in `folder` lies: an adapter may leave it to its base."""
+    base = base_of(folder)
+    return folder if base is None or (folder / "tokenizer_config.json").is_file() else find(base)
 
 
 def _from_hub(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +14,12 @@ from safetensors.numpy import load as load_tensors
 from rlhi.feedback.clauses import clauses
 from rlhi.feedback.features import Exchange, Features, Floats, features
 from rlhi.feedback.taxonomy import EVIDENT, LABELS
-from rlhi.records import Label, digest
+from rlhi.records import Label
 
 WEIGHTS = "labeler.safetensors"
 MAX_SPAN_CHARS = 300
+SILENT = np.array([20.0 if label == "other" else 0.0 for label in LABELS], dtype=np.float32)
+"""Logits of a message without words or marks: `other`."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,10 @@ class LocalLabeler:
         hidden = np.maximum(hidden, 0)
         out = hidden @ t["out.weight"].T + t["out.bias"]
         logits = (out[:, :labels] + summed[:, :labels]) / t["temperature"]
-        return softmax(logits), out[:, labels]
+        silent = np.diff(inputs.bags.starts) == 0
+        logits[silent] = SILENT
+        neutral = t["thresholds"][1:3].mean()
+        return softmax(logits), np.where(silent, neutral, out[:, labels]).astype(np.float32)
 
     def _spans(self, exchanges: Sequence[Exchange], chosen: Sequence[int]) -> list[str]:
         """The clause of each message that alone speaks most for the chosen label."""
@@ -103,7 +109,7 @@ class LocalLabeler:
 
 def version(content: bytes) -> str:
     """Name of the labeler with these weights."""
-    return f"local-{digest(content.hex())[:8]}"
+    return f"local-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 @cache

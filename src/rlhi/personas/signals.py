@@ -1,0 +1,146 @@
+"""What single feedback messages say of their writer's wishes, each with the message that it was read from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlhi.feedback.clauses import clauses
+from rlhi.personas.facets import FACETS, Wish
+from rlhi.personas.kinds import request_kind, said_condition, without_condition
+from rlhi.personas.reader import load
+from rlhi.records import Conversation, LabelledTurn, TurnRef
+
+MAX_STATEMENT_CHARS = 200
+
+_CHANGE = re.compile(
+    r"\b(?:from now on|changed my mind|change of mind|new rule|from today|forget (?:what|everything) I"
+    r"|in (?:the )?future|going forward|starting (?:now|today)|as of (?:now|today)|henceforth|not any ?more|no longer"
+    r"|I used to|differently now|I want .{1,40} now\b|on second thought|I take (?:it|that) back|these days I"
+    r"|a partir de (?:ahora|hoy)|cambiado de (?:opinión|idea)|desde (?:ahora|hoy)|olvida lo que|en adelante|ya no"
+    r"|ab (?:jetzt|heute|sofort)|meine Meinung geändert|in Zukunft|künftig|à partir de maintenant|désormais"
+    r"|changé d'avis|de agora em diante|mudei de ideia|с этого момента|отныне|передумал\w*)\b"
+    r"|从现在开始|从今以后|改变主意",
+    re.IGNORECASE,
+)
+_LASTING = re.compile(
+    r"\b(?:always|never|from now on|every time|in (?:the )?future|next time"
+    r"|I (?:generally|usually|really)? ?(?:prefer|like|love|hate)"
+    r"|siempre|nunca|a partir de ahora|prefiero|immer|nie|künftig|toujours|jamais|je préfère|sempre|prefiro"
+    r"|всегда|никогда)\b"
+    r"|总是|以后|永远",
+    re.IGNORECASE,
+)
+_FACT = re.compile(
+    r"\d|\b(?:should be|it(?:'s| is| was)|that(?:'s| is)|you (?:said|wrote|forgot|missed))\b", re.IGNORECASE
+)
+_ORDER_TO_MACHINE = re.compile(
+    r"\b(?:ignore|disregard|override|bypass|forget)\b.{0,40}\b(?:instruction|prompt|rule|previous|above|polic|guideline)"
+    r"|system prompt|developer mode|jailbreak|\b(?:system|assistant|user)\s*:|<\|?/?\w+\|?>|```|\{\s*\"|https?://"
+    r"|\byou are (?:now|no longer)\b|\bpretend (?:to be|you)|\breveal\b|\bpassword|api[ _-]?key|\bexecute\b|\bact as\b"
+    r"|ignora .{0,30}instruccion|ignoriere .{0,30}anweisung|ignore[rz]? .{0,30}consigne|忽略.{0,20}(?:指令|提示)"
+    r"|игнорируй .{0,30}инструкц",
+    re.IGNORECASE,
+)
+_SENSITIVE = re.compile(
+    r"\b(?:religio\w*|christian|muslim|jewish|catholic|hindu|atheist|faith|church|mosque|politic\w*|republican|democrat|conservative"
+    r"|liberal|communist|vote[rsd]?|gay|lesbian|bisexual|transgender|queer|sexual\w*|orientation|diabet\w*|cancer|depress\w*|hiv"
+    r"|pregnan\w*|disab\w*|disease|illness|medication|therap\w*|allerg\w*|adhd|autis\w*|ethnic\w*)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One wish that one message says."""
+
+    wish: Wish | None
+    """The facet's value; None for a wish outside the known facets."""
+    text: str
+    """The user's own words, for a wish outside the known facets; empty otherwise."""
+    condition: str
+    """The kind of request that the user limits it to; empty = none said."""
+    kind: str
+    """The kind of the request that the reply answered; empty = not known."""
+    chance: float
+    """Probability that the message says so, 0–1."""
+    plain_change: bool
+    """Whether the user says that they want it differently from now on."""
+    ref: TurnRef
+    """The message."""
+    at: str | None
+    """When it was said, ISO 8601 in UTC."""
+    conversation: int
+    """Place of its conversation in the user's history."""
+
+
+def commands(text: str) -> bool:
+    """Whether a text reads like an order to the machine (a prompt injection) rather than a taste in answers."""
+    return len(text) > MAX_STATEMENT_CHARS or "\n" in text or bool(_ORDER_TO_MACHINE.search(text))
+
+
+def sensitive(text: str) -> bool:
+    """Whether a text speaks of health, faith, politics or orientation."""
+    return bool(_SENSITIVE.search(text))
+
+
+def _said(clause: str) -> dict[Wish, float]:
+    """The wishes of a clause: those of its parts between commas, and of the whole where the parts say nothing."""
+    bare = without_condition(clause)
+    parts = [part for part in re.split(r"[,:，]\s*|\s+(?:and|y|und|et)\s+", bare) if len(part) > 3]
+    whole, *pieces = load().read([bare, *(parts if len(parts) > 1 else [])])
+    found: dict[str, tuple[float, Wish]] = {}
+    for read in (*pieces, whole) if not any(pieces) else pieces:
+        for wish, chance in read.items():
+            found[wish.facet] = max(found.get(wish.facet, (0.0, wish)), (chance, wish))
+    for wish, chance in whole.items():
+        found.setdefault(wish.facet, (chance, wish))
+    return {wish: chance for chance, wish in found.values()}
+
+
+def _own_words(clause: str, label: LabelledTurn) -> str:
+    """A lasting wish outside the known facets, in the user's words; empty where the clause is none."""
+    words = clause.split()
+    fits = 3 <= len(words) <= 20 and label.label == "reattempt_with_feedback" and bool(_LASTING.search(clause))
+    return "" if not fits or _FACT.search(clause) or commands(clause) or sensitive(clause) else clause.strip(" .,;:")
+
+
+def signals(conversation: Conversation, labels: Mapping[int, LabelledTurn], place: int) -> list[Signal]:
+    """The wishes that a conversation's feedback says. `labels` are its labelled turns by turn."""
+    places = conversation.user_turns()
+    found: list[Signal] = []
+    for turn, label in sorted(labels.items()):
+        if label.label not in ("reattempt_with_feedback", "positive_feedback") or turn >= len(places):
+            continue
+        message = conversation.messages[places[turn]]
+        change = bool(_CHANGE.search(message.content))
+        task = next(
+            (k for k in (request_kind(conversation.messages[p].content) for p in reversed(places[:turn])) if k), ""
+        )
+        ref = TurnRef(conversation_id=conversation.conversation_id, turn=turn)
+        at = message.timestamp or conversation.started_at
+        condition = ""
+        for clause in clauses(message.content):
+            if commands(clause):
+                continue
+            condition = said_condition(clause) or condition
+            wishes = _said(clause)
+            for wish, chance in wishes.items():
+                only = FACETS[wish.facet].only
+                limit = "" if only else condition
+                found.append(Signal(wish, "", limit, task, chance, change, ref, at, place))
+            own = "" if wishes else _own_words(clause, label)
+            if own:
+                found.append(Signal(None, own, condition, task, 0.5, change, ref, at, place))
+    return _once(found)
+
+
+def _once(found: Sequence[Signal]) -> list[Signal]:
+    """One signal per wish and message: the surest; of two values of one facet in one message, the surer."""
+    best: dict[tuple[str, str, TurnRef], Signal] = {}
+    for signal in found:
+        key = (signal.wish.facet if signal.wish else signal.text, signal.condition, signal.ref)
+        if key not in best or signal.chance > best[key].chance:
+            best[key] = signal
+    return list(best.values())

@@ -38,6 +38,7 @@ def load(run_dir: Path) -> ReportData:
     personas = _personas(run.rows_path("personas"))
     pairs = _pairs(run)
     quarantine = run_dir / "quarantine" / "quarantine.parquet"
+    trained = _trained(run_dir / "model", recipe)
     cited = [ref for card in personas for statement in card.statements for ref in statement.evidence]
     cited += [TurnRef(conversation_id=pair.conversation_id, turn=pair.turn) for pair in pairs]
     return ReportData(
@@ -53,8 +54,8 @@ def load(run_dir: Path) -> ReportData:
         words=_words(run.rows_path("conversations"), cited),
         pairs=pairs,
         pair_counts={name: count for name in SOURCES if (count := _count(run.rows_path(f"pairs/{name}")))},
-        curves=_curves(run_dir / "model"),
-        trainings=_trainings(run_dir / "model"),
+        curves=_curves(trained),
+        trainings={name: found for name, folder in trained.items() if (found := _json(folder / "training.json"))},
         losses=[*_quarantined(quarantine), *_losses(run_dir / "dropped"), *_losses(run_dir / "failed")],
     )
 
@@ -213,20 +214,28 @@ def _words(path: Path, refs: Sequence[TurnRef]) -> dict[TurnRef, Said]:
     return words
 
 
-def _curves(folder: Path) -> dict[str, list[dict[str, Any]]]:
+def _trained(folder: Path, recipe: Mapping[str, Any]) -> dict[str, Path]:
+    """Folders of the trained policies by `TRAINING/seed-N`, in the order in which the recipe's arms name them."""
+    declared = [arm.get("train") for arm in (recipe.get("evaluation") or {}).get("arms") or ()]
+
+    def place(path: Path) -> tuple[int, str, str]:
+        training = path.parent.name
+        return (declared.index(training) if training in declared else len(declared), training, path.name)
+
+    return {f"{path.parent.name}/{path.name}": path for path in sorted(folder.glob("*/seed-*"), key=place)}
+
+
+def _curves(trained: Mapping[str, Path]) -> dict[str, list[dict[str, Any]]]:
     curves = {}
-    for path in sorted(folder.glob("*/seed-*/curve.jsonl")):
+    for name, folder in trained.items():
+        path = folder / "curve.jsonl"
+        if not path.exists():
+            continue
         try:
-            rows = [orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
+            curves[name] = [orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip()]
         except orjson.JSONDecodeError as error:
             raise UsageError(f"{path} is damaged ({error}); train again") from None
-        curves[f"{path.parent.parent.name}/{path.parent.name}"] = rows
     return curves
-
-
-def _trainings(folder: Path) -> dict[str, dict[str, Any]]:
-    paths = sorted(folder.glob("*/seed-*/training.json"))
-    return {f"{path.parent.parent.name}/{path.parent.name}": _json(path) for path in paths}
 
 
 def _some(path: Path, column: str) -> Iterable[dict[str, Any]]:

@@ -41,11 +41,11 @@ class Plan:
     """Most positions, in tokens."""
     longest: int = 640
     """Longest chat learnt, in tokens; longer ones are left out."""
-    tokens: int = 12_000_000
+    tokens: int = 10_000_000
     """Tokens to train on, padding included."""
     batch: int = 4096
     """Tokens of a step, padding included."""
-    learning_rate: float = 2.5e-3
+    learning_rate: float = 3e-3
     warmup: int = 100
     """Steps of linear warm-up, before the cosine to a twentieth of the rate."""
     weight_decay: float = 0.05

@@ -120,7 +120,7 @@ class Conversation:
             return
         self.rng.shuffle(missed)
         missed.sort(key=lambda p: p.dimension in self.said)
-        named = tuple(missed[: 2 if len(missed) > 1 and self.rng.random() < 0.3 else 1])
+        named = tuple(missed[: 2 if len(missed) > 1 and self.rng.random() < 0.4 else 1])
         wrap = "wrap_hostile" if hostile else "wrap_wish"
         self._say(self._wrapped(wrap, named), "reattempt_with_feedback", 1 if hostile else 2, task, named=named)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from rlhi.world.files import Language
 from rlhi.world.preferences import KINDS, Dimension, Kind, Preference, dimensions
 
-PREFERENCES = (5, 7)
+PREFERENCES = (5, 6)
 """Fewest and most preferences of a person."""
 
 
@@ -62,7 +62,7 @@ def make_person(rng: Random, *, hostile: bool = False, fickle: bool = False, nat
         kinds=kinds,
         preferences=_preferences(kinds, rng),
         temper=Temper(
-            impatience=rng.uniform(0.15, 0.5),
+            impatience=rng.uniform(0.35, 0.7),
             vagueness=rng.uniform(0.1, 0.35),
             gratitude=rng.uniform(0.2, 0.6),
             error=rng.uniform(0.0, 0.05),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 from pathlib import Path
@@ -62,6 +63,7 @@ def _ingest(data: bytes) -> Ingested:
         result = ingest(Logs(paths=(folder,), keep_toxic=True), seed=0)
     assert result.read == len(result.conversations) + sum(q.line > 0 for q in result.quarantined)
     assert sum(result.reasons.values()) == len(result.quarantined)
+    assert gc.isenabled()
     assert "reader_error" not in result.reasons
     for one in result.conversations:
         Conversation.model_validate_json(one.model_dump_json())
@@ -87,7 +89,7 @@ def test_any_bytes(rows: list[bytes]) -> None:
 def test_what_parsers_choke_on() -> None:
     hard = [
         b'{"conversation": ' + b"[" * 100_000,
-        b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"messages": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
         b'{"messages": [{"role": "user", "content": "a"}], "timestamp": 1' + b"0" * 4000 + b"}",
         b'{"messages": [{"role": "user", "content": "a"}], "id": 1' + b"0" * 5000 + b"}",
         b'{"messages": [{"role": "user", "content": "a"}], "timestamp": NaN}',
@@ -100,12 +102,12 @@ def test_what_parsers_choke_on() -> None:
     reasons = {q.line: q.reason for q in result.quarantined}
     assert reasons == {
         1: "invalid_json",
-        2: "wrong_type",
+        2: "invalid_json",
         3: "invalid_time",
         4: "invalid_json",
         5: "invalid_time",
         7: "invalid_text",
         8: "invalid_text",
         9: "invalid_utf8",
-    } or (reasons[2], len(reasons)) == ("invalid_json", 8)
+    }
     assert [one.messages[0].content for one in result.conversations] == ["😀"]

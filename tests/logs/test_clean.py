@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlhi.errors import UsageError
 from rlhi.logs import languages
 from rlhi.logs.clean import Clean, clean
 from rlhi.logs.duplicates import placed, unique
@@ -127,6 +128,31 @@ def test_the_earliest_message_begins_the_conversation() -> None:
     assert one.started_at == "2024-01-01T00:00:05Z"
     assert one.flags == ("times_out_of_order",)
     assert told(one) == "u:1 a:2"
+
+
+@pytest.mark.parametrize(
+    ("messages", "own", "began"),
+    [
+        (("1970-01-01T00:00:00Z", "1970-01-01T00:00:09.500000Z"), "2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"),
+        (("1970-01-01T00:00:03Z", "1970-01-01T00:00:09Z"), "1970-01-01T00:00:09Z", "1970-01-01T00:00:03Z"),
+        (("1970-01-01T00:00:03Z", None), None, "1970-01-01T00:00:03Z"),
+        ((None, None), "1970-01-01T00:00:09Z", "1970-01-01T00:00:09Z"),
+        ((None, None), None, None),
+    ],
+)
+def test_offsets_yield_to_a_real_time(messages: tuple[str | None, ...], own: str | None, began: str | None) -> None:
+    log = raw("u:1 a:2", timestamp=own, user_id="u")
+    for message, time in zip(log.messages, messages, strict=True):
+        message.timestamp = time
+    assert clean(log, SETTINGS).started_at == began
+
+
+def test_a_language_that_is_none_is_wrong_usage() -> None:
+    languages.check(("en", "de", "und"))
+    with pytest.raises(UsageError, match=r"'English' is no ISO 639-1 code.* did you mean 'en'"):
+        languages.check(("de", "English"))
+    with pytest.raises(UsageError, match="'klingon' is no"):
+        languages.check(("klingon",))
 
 
 def test_ids_are_made_of_content() -> None:

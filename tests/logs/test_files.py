@@ -100,6 +100,38 @@ def test_what_is_wrong_in_a_document_is_told_by_element(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("indent", [None, 2, 0])
+@pytest.mark.parametrize("size", [1 << 20, 100])
+@pytest.mark.parametrize("wrong", ['{"id": "cut", "messages": [{"role": "us', '{"id": "open, "x": [[{', '{"id": {'])
+def test_a_broken_element_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, size: int, wrong: str
+) -> None:
+    margin = "\n" + " " * (indent or 0)
+    pieces = [json.dumps(one, indent=indent).replace("\n", margin) for one in CHATS]
+    pieces[2] = wrong if indent is None else pieces[2][:-20]
+    (tmp_path / "a.json").write_text("[" + margin + f",{margin}".join(pieces) + "\n]")
+    monkeypatch.setattr(streams, "CHUNK", size)
+    good = [(place, one) for place, one in enumerate(CHATS, start=1) if place != 3]
+    assert read(tmp_path / "a.json") == (good, [(3, "invalid_json")])
+
+
+def test_a_bracket_too_many_costs_no_good_element(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        "[\n" + ",\n".join([json.dumps(CHATS[0]), '{"id": 3]]}', json.dumps(CHATS[1])]) + "\n]"
+    )
+    rows, refused = read(tmp_path / "a.json")
+    assert [one for _, one in rows] == CHATS[:2]
+    assert {reason for _, reason in refused} == {"invalid_json"}
+
+
+def test_an_object_at_the_head_of_a_line_may_stand_within_another(tmp_path: Path) -> None:
+    text = '[{"id": 1, "messages": [\n{"role": "user", "content": "a"},\n{"role": "assistant", "content": "b"}\n]},\n'
+    (tmp_path / "a.json").write_text(text + '{"id": 2, "messages": [\n{"role": "user", "content": "c"}]}]')
+    rows, refused = read(tmp_path / "a.json")
+    assert [(line, row["id"], len(row["messages"])) for line, row in rows] == [(1, 1, 2), (2, 2, 1)]
+    assert refused == []
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text('a"\\{}[], \n', max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('k"\\{[', max_size=3), inner, max_size=3),

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from rlhi.logs import languages
 from rlhi.logs.readers.base import BadRecord, RawConversation, RawMessage
-from rlhi.logs.times import order
+from rlhi.logs.times import is_offset, order
 from rlhi.recipe import Logs
 from rlhi.records import digest
 
@@ -69,7 +69,7 @@ def clean(raw: RawConversation, settings: Logs) -> Clean:
     if language is None:
         language = languages.detect("\n".join(m.content for m in messages if m.role == "user"))
     _filter(flags, language, settings)
-    started_at = min(times, default=raw.timestamp, key=order)
+    started_at = _start(times, raw.timestamp)
     user_id, conversation_id = raw.user_id, raw.conversation_id
     if conversation_id is None:
         said = [[message.role, message.content] for message in messages]
@@ -78,6 +78,14 @@ def clean(raw: RawConversation, settings: Logs) -> Clean:
         user_id = ANONYMOUS + digest(conversation_id)
         flags.add("no_user_id")
     return Clean(conversation_id, user_id, started_at, language, raw.model, messages, tuple(sorted(flags)))
+
+
+def _start(times: list[str], own: str | None) -> str | None:
+    """The earliest message's time, else the conversation's own; offsets only where there is nothing better."""
+    real = [time for time in times if not is_offset(time)]
+    if own is not None and not real:
+        return own if not times or not is_offset(own) else min(times, key=order)
+    return min(real or times, default=None, key=order)
 
 
 def _alternate(raw: list[RawMessage], flags: set[str], repair: bool) -> list[RawMessage]:

@@ -1,6 +1,8 @@
 """Cuts a JSON document into its elements as it streams by: `[{…}, {…}]`, or objects one after the other.
 
-Only brackets and strings are looked at here; each element is parsed by itself, so a broken one costs no other.
+Only brackets and strings are looked at here; each element is parsed by itself, so a broken one costs no other. Even one
+with a bracket or a quote too few ends where another begins: at the head of a line, at the same indentation and with the
+same first key, as no object within it does.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from collections.abc import Iterator
 
 from rlhi.logs.streams import BrokenAt, BrokenStream
 
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
-_OPEN = (b"{", b"[")
+_TOKEN = re.compile(rb'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|\n[ \t]*+\{\s*+"[^"\\\n]*+"|["{}\[\]]')
+"""A whole string, the first words of an object at the head of a line, a bracket, or a quote that opens no string."""
+_FIRST_WORDS = re.compile(rb'\{\s*+"[^"\\\n]*+"')
+_NEAR = 512
+"""Bytes within which an object's first key ends."""
 
 
 class _Cutter:
@@ -26,31 +31,43 @@ class _Cutter:
         self.depth = 0
         """Open brackets, the document's own array left out."""
         self.in_array = False
+        self.head = b""
+        """How the element at hand began its line, up to its first key; empty = it has none."""
 
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
+    def feed(self, chunk: bytes, last: bool = False) -> Iterator[bytes]:
         """Take more bytes; give out the elements that they complete."""
         self.buffer = self.buffer[self.start :] + chunk
         self.seen -= self.start
         self.start = 0
         for match in _TOKEN.finditer(self.buffer, self.seen):
             token, place = match.group(), match.start()
-            if token == b'"':
-                break
+            if not last and (len(self.buffer) - place < _NEAR or self._may_go_on(token, place)):
+                return
             self.seen = match.end()
-            if token in _OPEN:
-                yield from self._open(token, place)
-            elif len(token) == 1:
+            if token in (b"}", b"]"):
                 yield from self._close(token)
-        else:
-            self.seen = len(self.buffer)
+            elif token[:1] in b"{[\n":
+                yield from self._open(token, place)
+        self.seen = len(self.buffer) if last else max(self.seen, len(self.buffer) - _NEAR)
+
+    def _may_go_on(self, token: bytes, place: int) -> bool:
+        """Whether a lone quote is a string that the next chunk ends, rather than one that its line leaves open."""
+        return token == b'"' and self.buffer.find(b"\n", place) < 0
 
     def _open(self, token: bytes, place: int) -> Iterator[bytes]:
+        at = place + max(token.find(b"{"), 0)
+        if self.depth > 0 and token == self.head:
+            self.depth = 0
+            yield self.buffer[self.start : at].rstrip(b", \t\r\n")
+            self.start = at
         if self.depth == 0:
-            yield from self._between(place)
+            yield from self._between(at)
             if token == b"[" and not self.in_array:
                 self.in_array = True
-                self.start = place + 1
+                self.start = at + 1
                 return
+            words = _FIRST_WORDS.match(self.buffer, at)
+            self.head = token if len(token) > 1 else b"\n" + words.group() if words else b""
         self.depth += 1
 
     def _close(self, token: bytes) -> Iterator[bytes]:
@@ -73,7 +90,7 @@ class _Cutter:
         self.start = end
 
     def rest(self) -> Iterator[bytes]:
-        """What the document ends with, once there are no more bytes."""
+        """What the document ends with, once the last bytes were fed."""
         if self.depth == 0:
             yield from self._between(len(self.buffer))
         elif self.buffer[self.start :].strip():
@@ -91,6 +108,9 @@ def elements(stream: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
                 yield number, element
     except BrokenStream as error:
         broken = error
+    for element in cutter.feed(b"", last=True):
+        number += 1
+        yield number, element
     rest = list(cutter.rest())
     if broken is not None:
         raise BrokenAt(number + 1, b"".join(rest), str(broken))

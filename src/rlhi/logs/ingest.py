@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
-from rlhi.logs import readers
+from rlhi.logs import languages, readers
 from rlhi.logs.clean import clean
 from rlhi.logs.duplicates import Placed, placed, unique
 from rlhi.logs.files import rows
@@ -58,9 +58,11 @@ def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None 
     """Read, clean and split the logs of a recipe.
 
     `on_progress` is told how many records were read so far, now and then and at the end. The result depends on the
-    content of the files, `settings` and `seed` alone. Raises `UsageError` for a path or a format that is not there.
+    content of the files, `settings` and `seed` alone. Raises `UsageError` for a path, a format or a language
+    that is not there.
     """
     formats = readers.choose(settings.format)
+    languages.check(settings.languages)
     found: list[Placed] = []
     quarantined: list[Quarantined] = []
     read = 0

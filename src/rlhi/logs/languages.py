@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from rlhi.errors import UsageError
+
 UNKNOWN = "und"
 MIN_LETTERS = 20
 """Shorter texts are `und`: below it the classifier mostly guesses. A letter of a script without spaces counts three."""
@@ -57,6 +59,15 @@ def code_of(name: str | None) -> str | None:
     if known is None:
         known = _CODES.get(plain.replace("_", "-").partition("-")[0].partition("(")[0].strip())
     return known
+
+
+def check(codes: tuple[str, ...]) -> None:
+    """Raise `UsageError` for a wish that no conversation could meet."""
+    for wanted in codes:
+        code = code_of(wanted)
+        if wanted not in (code, UNKNOWN):
+            hint = f"; did you mean {code!r}?" if code else ""
+            raise UsageError(f"logs.languages: {wanted!r} is no ISO 639-1 code such as en or de{hint}")
 
 
 def detect(text: str) -> str:

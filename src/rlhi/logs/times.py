@@ -4,7 +4,7 @@ A number of 100 000 000 or more is an epoch time, in seconds, milliseconds, micr
 smaller number cannot be the time of a chat with a model: it is an offset in seconds from a moment that the log does
 not tell (RealHumanEval counts from the start of a user's session). It is written as a time from 1970-01-01T00:00:00Z
 on, so that a user's conversations keep their order, and the conversation is flagged `relative_time`: its date means
-nothing.
+nothing. Where a conversation has a real time beside such offsets in its messages, it began at the real one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 FIRST_EPOCH = 1e8
 """Seconds; 3 March 1973."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST = (_EPOCH + timedelta(seconds=FIRST_EPOCH)).strftime("%Y-%m-%dT%H:%M:%S")
 _TOO_LARGE = 1e19
 """Nanoseconds; the year 2286."""
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (FIRST_EPOCH, 1.0), (0.0, 1.0))
@@ -44,6 +45,11 @@ def normalise(value: Any) -> tuple[str | None, bool]:
 def order(time: str | None) -> str:
     """Sort key of a time in our form, none first: as text, `…37.5Z` would stand before `…37Z`."""
     return (time or "").removesuffix("Z")
+
+
+def is_offset(time: str) -> bool:
+    """Whether a time in our form stands for a mere offset."""
+    return order(time) < _FIRST
 
 
 def _iso(moment: datetime) -> str:

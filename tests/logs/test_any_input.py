@@ -72,7 +72,7 @@ def _ingest(data: bytes) -> Ingested:
     return result
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(row | anything, min_size=1, max_size=4))
 def test_any_json(rows: list[Any]) -> None:
     result = _ingest(b"".join(json.dumps(one).encode() + b"\n" for one in rows))

@@ -2,7 +2,7 @@
 
 Only brackets and strings are looked at here; each element is parsed by itself, so a broken one costs no other. Even one
 with a bracket or a quote too few ends where another begins: at the head of a line, at the same indentation and with the
-same first key, as no object within it does.
+same first key, as no object within it does. (In a layout without any indentation one may: there no element is mended.)
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class _Cutter:
         """Open brackets, the document's own array left out."""
         self.in_array = False
         self.head = b""
-        """How the element at hand began its line, up to its first key; empty = it has none."""
+        """How the element at hand began its line, up to its first key; empty = it has none, or stands in a layout
+        without indentation, in which objects within it may begin alike."""
 
     def feed(self, chunk: bytes, last: bool = False) -> Iterator[bytes]:
         """Take more bytes; give out the elements that they complete."""
@@ -68,6 +69,8 @@ class _Cutter:
                 return
             words = _FIRST_WORDS.match(self.buffer, at)
             self.head = token if len(token) > 1 else b"\n" + words.group() if words else b""
+            if self.head.startswith((b"\n{\n", b"\n{\r")):
+                self.head = b""
         self.depth += 1
 
     def _close(self, token: bytes) -> Iterator[bytes]:

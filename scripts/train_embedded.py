@@ -1,6 +1,7 @@
 """Train the embedded model from scratch: `python scripts/train_embedded.py [--out FOLDER] [--tokens N] [--threads N]`.
 
-Stopped and started again, it goes on from `FOLDER/checkpoint`. At the end, `FOLDER` is what `rlhi.world.EMBEDDED_PATH` holds.
+Stopped and started again, it goes on from `FOLDER/checkpoint`. At the end, `FOLDER` is what `rlhi.world.EMBEDDED_PATH`
+holds.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ All users are made afresh from the corpus's own seed and speak in the phrasings 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -16,10 +17,10 @@ from rlhi.evaluation.judges.chat import QUESTIONS
 from rlhi.personas.render import system_text
 from rlhi.records import ChatMessage, Dimension
 from rlhi.world.detect import correctness, detect
+from rlhi.world.dialogue import Conversation, Exchange
 from rlhi.world.policy import Habits, answer
 from rlhi.world.preferences import Preference, statement, wanted
 from rlhi.world.score import combined, wishes_met
-from rlhi.world.simulate import Conversation, Exchange
 from rlhi.world.users import Person, make_person
 
 REWRITER = Habits(attentive=0.6, revise=0.88, keep=0.9, mistake=0.07)
@@ -111,7 +112,7 @@ def _rewritten(exchanges: list[Exchange], place: int, known: tuple[Preference, .
 def _reaction(person: Person, rng: Random, labels: tuple[str, ...] = ()) -> tuple[Exchange, Exchange] | None:
     """Two consecutive exchanges, the second of one of the labels."""
     exchanges = Conversation(person, "train", rng).run()
-    pairs = [pair for pair in zip(exchanges, exchanges[1:], strict=False) if not labels or pair[1].label in labels]
+    pairs = [pair for pair in itertools.pairwise(exchanges) if not labels or pair[1].label in labels]
     return rng.choice(pairs) if pairs else None
 
 
@@ -137,7 +138,7 @@ def _label(person: Person, rng: Random) -> Sample | None:
 
 def _persona(person: Person, rng: Random) -> Sample | None:
     known: dict[tuple[str, str], list[str]] = {}
-    lines = []
+    lines: list[str] = []
     for _ in range(3):
         for exchange in Conversation(person, "train", rng).run():
             if len(lines) < 6 and rng.random() < 0.7:

@@ -24,11 +24,27 @@ SHORT_EMAIL_WORDS = 27
 _EMOJI = re.compile("[\U0001f300-\U0001faff☀-➿️]")
 _CODE = re.compile(r"```.*?(```|$)", re.DOTALL)
 _OPENER = re.compile(
-    r"\W*(great question|good question|sure|of course|happy to|glad|hi there|hello there|buena pregunta|claro|con mucho gusto|hola)",
+    r"\W*(great question|good question|sure|of course|happy to|glad|hi there|hello there"
+    r"|buena pregunta|claro|con mucho gusto|hola)",
     re.IGNORECASE,
 )
-_ENGLISH = frozenset("the is a of to and it in you for from with are on your at that this some or by as so than not we when under over onto through".split())
-_SPANISH = frozenset("el la los las es un una de y que en con del por para se no su al lo".split())
+_ENGLISH = re.compile(
+    r"\b(the|is|a|of|to|and|it|in|you|for|from|with|are|on|your|at|that|this|some|or|by|as|so|than|not|we|when|under|over"
+    r"|onto|through)\b"
+)
+_SPANISH = re.compile(r"\b(el|la|los|las|es|un|una|de|y|que|en|con|del|por|para|se|no|su|al|lo)\b|[¿¡ñáéíóú]")
+_MARK = re.compile(r"^\s*([-*•]|\d+[.)])\s+")
+_LEAD_IN = re.compile(
+    r"^((In short|En resumen|Please note|Kindly note|So, basically|Cabe señalar|Le informo|Pues mira):"
+    r"|Honestly,|La verdad,)"
+    r"(\s*(in short|en resumen):)?",
+    re.IGNORECASE,
+)
+_MANNERS = re.compile(
+    rf"{_OPENER.pattern}|subject:|dear |hey |hello |kind regards|cheers|best wishes|¿"
+    r"|would you like more|shall i|does that|anything else",
+    re.IGNORECASE,
+)
 
 
 def words(text: str) -> int:
@@ -39,7 +55,9 @@ def words(text: str) -> int:
 def detect(reply: str, request: Request) -> dict[str, str | None]:
     """The value of each dimension that the request's kind has; None where the reply does not tell."""
     return {
-        name: _DETECTORS[name](reply, request) for name, dimension in dimensions().items() if request.kind in dimension.kinds
+        name: _DETECTORS[name](reply, request)
+        for name, dimension in dimensions().items()
+        if request.kind in dimension.kinds
     }
 
 
@@ -53,7 +71,7 @@ def _length(reply: str, request: Request) -> str | None:
 def _format(reply: str, request: Request) -> str | None:
     bullets = len(re.findall(r"^\s*[-*•] ", reply, re.MULTILINE))
     numbered = len(re.findall(r"^\s*\d+[.)] ", reply, re.MULTILINE))
-    if bullets and numbered or not reply.strip():
+    if (bullets and numbered) or not reply.strip():
         return None
     return "bullets" if bullets else "numbered" if numbered else "prose"
 
@@ -67,9 +85,7 @@ def _tone(reply: str, request: Request) -> str | None:
 
 
 def _language(reply: str, request: Request) -> str | None:
-    said = re.findall(r"\w+", reply.lower())
-    english, spanish = sum(w in _ENGLISH for w in said), sum(w in _SPANISH for w in said)
-    spanish += len(re.findall(r"[¿¡ñáéíóú]", reply.lower()))
+    english, spanish = len(_ENGLISH.findall(reply.lower())), len(_SPANISH.findall(reply.lower()))
     return None if english == spanish else "english" if english > spanish else "spanish"
 
 
@@ -90,7 +106,7 @@ def _summary(reply: str, request: Request) -> str | None:
 
 
 def _expertise(reply: str, request: Request) -> str | None:
-    parts = [found.part for found in map(lambda s: match(s, request.kind), sentences(reply)) if found]
+    parts = [found.part for found in (match(s, request.kind) for s in sentences(reply)) if found]
     plain, technical = parts.count("plain"), parts.count("technical")
     return None if plain == technical else "plain" if plain > technical else "technical"
 
@@ -156,9 +172,9 @@ def correctness(reply: str, request: Request, wanted: Mapping[str, str]) -> floa
     """How right a reply is, 0–1.
 
     Arithmetic: 1 where the number given as the answer (else the last number) is right, 0 otherwise. Code: 1 where the
-    function is the right one, half where only its name is. All else: the share of the reply's sentences that are true of
-    the asked topic (a repeated sentence counts as untrue), halved where the reply is in another language than the user's
-    and `wanted`, the values that this user wants, does not ask for that.
+    function is the right one, half where only its name is. All else: the share of the reply's sentences that are true
+    of the asked topic (a repeated sentence counts as untrue), halved where the reply is in another language than the
+    user's and `wanted`, the values that this user wants, does not ask for that.
     """
     if request.kind == "arithmetic":
         return float(_answer(reply) == request.answer)
@@ -212,19 +228,10 @@ def sentences(reply: str) -> Iterable[str]:
     """The sentences that say something: no openers, closing questions, greetings, headings."""
     text = _EMOJI.sub("", _CODE.sub("\n", reply))
     for line in text.splitlines():
-        line = re.sub(r"^\s*([-*•]|\d+[.)])\s+", "", line)
-        for sentence in re.split(r"(?<=[.!?])\s+", line):
-            sentence = re.sub(r"^(In short|En resumen|Please note|Kindly note|So, basically|Honestly,|Cabe señalar|Le informo"
-                              r"|Pues mira|La verdad,):?", "", sentence.strip()).strip()  # fmt: skip
-            sentence = re.sub(r"^(In short|En resumen):", "", sentence).strip()
-            if sentence and not _idle(sentence):
+        for part in re.split(r"(?<=[.!?])\s+", _MARK.sub("", line)):
+            sentence = _LEAD_IN.sub("", part.strip()).strip()
+            if sentence and not _MANNERS.match(sentence):
                 yield sentence
-
-
-def _idle(sentence: str) -> bool:
-    """Whether a sentence is only manners: an opener, a closing question, a greeting, the subject."""
-    return bool(_OPENER.match(sentence) or re.match(r"Subject:|Dear |Hey |Hello |Kind regards|Cheers|Best wishes|¿", sentence)
-                or re.match(r"(Would you like more|Shall I|Does that|Anything else)", sentence))  # fmt: skip
 
 
 def match(sentence: str, kind: Kind) -> Known | None:
@@ -247,7 +254,9 @@ def _tokens(text: str) -> frozenset[str]:
 @cache
 def _index(kind: Kind) -> tuple[list[Known], dict[str, list[int]]]:
     known = [
-        Known(topic, part, text, _tokens(text)) for topic, entry in topics(kind).items() for part, text in _said(kind, entry)
+        Known(topic, part, text, _tokens(text))
+        for topic, entry in topics(kind).items()
+        for part, text in _said(kind, entry)
     ]
     index: dict[str, list[int]] = {}
     for place, fact in enumerate(known):

@@ -22,7 +22,8 @@ def content(name: str) -> dict[str, Any]:
 def phrasings(name: str, which: Phrasings) -> dict[str, Any]:
     """The parsed file `phrasings/WHICH/NAME.yaml`; `all` joins the lists of both sets."""
     if which == "all":
-        return _joined(phrasings(name, "train"), phrasings(name, "test"))
+        joined: dict[str, Any] = _joined(phrasings(name, "train"), phrasings(name, "test"))
+        return joined
     return _load(f"phrasings/{which}/{name}.yaml")
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
+from rlhi.flow.folder import RunFolder
+from rlhi.flow.table import read_rows
 from rlhi.records import Label, LabelledTurn, PersonaCard
-from rlhi.world.preferences import Preference, dimensions
+from rlhi.world.preferences import Preference, condition_kind, dimensions, meaning
 from rlhi.world.truth import Truth
 
 
@@ -75,7 +78,7 @@ def _f1(confusion: Counter[tuple[str, str]], label: str) -> float:
 
 
 def persona_quality(cards: Iterable[PersonaCard], truth: Truth) -> PersonaQuality:
-    """Compare cards with what their users want at the card's moment; cards without a moment are held against the end."""
+    """Compare cards with what their users want at the card's moment; a card without one, with the end of the logs."""
     verdicts: Counter[str] = Counter()
     held = found = voiced = found_voiced = number = 0
     for card in cards:
@@ -103,8 +106,6 @@ def persona_quality(cards: Iterable[PersonaCard], truth: Truth) -> PersonaQualit
 
 def _says(card: PersonaCard, preference: Preference, truth: Truth, at: datetime) -> bool:
     """Whether a right statement of the card says this preference."""
-    from rlhi.world.preferences import condition_kind, meaning
-
     for s in card.statements:
         if meaning(s.text) != (preference.dimension, preference.value):
             continue
@@ -113,3 +114,16 @@ def _says(card: PersonaCard, preference: Preference, truth: Truth, at: datetime)
         if kind == preference.condition or only:
             return True
     return False
+
+
+def measure_run(run: Path, truth: Path) -> dict[str, Any]:
+    """Labels and personas of a run against the truth of its logs, as JSON-able figures. Raises `UsageError`.
+
+    Of each user only the last card is compared: the one that all the user's conversations made.
+    """
+    folder, true = RunFolder.existing(run), Truth(truth)
+    labels = label_quality(read_rows(folder.rows_path("labels"), LabelledTurn), true)
+    cards = read_rows(folder.rows_path("personas"), PersonaCard)
+    personas = persona_quality((card for card in cards if not card.before), true)
+    told = {"/".join(pair): count for pair, count in sorted(labels.confusion.items())}
+    return {"labels": {**asdict(labels), "confusion": told}, "personas": asdict(personas)}

@@ -76,7 +76,7 @@ def dimensions() -> Mapping[str, Dimension]:
 
 
 def wanted(preferences: Iterable[Preference], kind: Kind) -> dict[str, str]:
-    """The value wanted in each dimension for one kind of request; a conditional preference goes before a general one."""
+    """The value wanted in each dimension for one kind of request; a conditional wish goes before a general one."""
     general: dict[str, str] = {}
     special: dict[str, str] = {}
     for preference in preferences:
@@ -106,8 +106,12 @@ _MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("comments", "with", r"comment"),
     ("subject", "without", r"(no|without|leave out|dislike|remove|drop|omit|skip).*subject"),
     ("subject", "with", r"subject"),
-    ("steps", "hidden", r"(only|just).*(answer|result|number)|(no|not|without|omit|skip).*(step|working|calculation)"
-     r"|(answer|result) alone"),
+    (
+        "steps",
+        "hidden",
+        r"(only|just).*(answer|result|number)|(no|not|without|omit|skip).*(step|working|calculation)"
+        r"|(answer|result) alone",
+    ),
     ("steps", "shown", r"step(?!.by)|working|calculation"),
     ("emoji", "without", r"(no|not|without|leave out|dislike|avoid|omit).*(emoji|smiley)"),
     ("emoji", "with", r"emoji|smiley"),

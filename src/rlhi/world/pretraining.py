@@ -251,7 +251,7 @@ def _restore(folder: Path, plan: Plan, model: Any, optimizer: Any) -> int:
         return 0
     state = orjson.loads((folder / "state.json").read_bytes())
     if state["plan"] != orjson.loads(orjson.dumps(plan)):
-        raise ValueError(f"{folder} holds a checkpoint of another plan: {state['plan']}. Remove it, or use its settings.")
+        raise ValueError(f"{folder} holds a checkpoint of another plan, {state['plan']}; remove it or use its settings")
     tensors = load_file(folder / f"{state['step']}.safetensors")
     with torch.no_grad():
         for name, parameter in model.named_parameters():

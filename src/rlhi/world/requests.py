@@ -81,7 +81,8 @@ def continued(request: Request, rng: Random) -> Request:
     if request.kind == "recipe" and rng.random() < 0.4:
         return replace(request, params={"people": 6 - int(request.params["people"]), "same": 1})
     elsewhere = sorted(set(topics(request.kind)) - {request.topic})
-    return replace(request, topic=rng.choice(elsewhere), params={k: v for k, v in request.params.items() if k != "same"})
+    params = {name: value for name, value in request.params.items() if name != "same"}
+    return replace(request, topic=rng.choice(elsewhere), params=params)
 
 
 def topic_name(request: Request, language: Language = "en") -> str:
@@ -99,11 +100,11 @@ def ask(request: Request, rng: Random, which: Phrasings, wish: str = "") -> str:
     language = request.language
     templates = phrasings("requests", which)[request.kind]
     if request.kind == "arithmetic":
-        text = rng.choice(templates[request.topic]).format(**request.params)
+        text = str(rng.choice(templates[request.topic])).format(**request.params)
     else:
         entry = topics(request.kind)[request.topic]
         name = entry[language]["name"] if "en" in entry else entry["name"]
-        text = rng.choice(templates).format(topic=name, **request.params)
+        text = str(rng.choice(templates)).format(topic=name, **request.params)
     text += rng.choice(reactions("request_suffix", language, which))
     if wish:
         text = rng.choice(phrasings("requests", which)["inline_wish"]).format(request=text, wish=wish)

@@ -26,5 +26,3 @@ def combined(personalization: float, correct: float) -> float:
     still of some use, so personalization moves the worth between a third and the whole.
     """
     return correct * (FLOOR + (1 - FLOOR) * personalization)
-
-

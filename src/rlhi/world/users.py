@@ -55,8 +55,8 @@ class Person:
 def make_person(rng: Random, *, hostile: bool = False, fickle: bool = False, native: Language | None = None) -> Person:
     """A random person; a `fickle` one will change one wish."""
     native = native or ("es" if rng.random() < 0.2 else "en")
-    usual = [kind for kind in KINDS if kind != "spanish"]
-    kinds = (*rng.sample(usual, 3), "spanish" if native == "es" else rng.choice(usual))
+    usual: list[Kind] = [kind for kind in KINDS if kind != "spanish"]
+    kinds: tuple[Kind, ...] = (*rng.sample(usual, 3), "spanish" if native == "es" else rng.choice(usual))
     person = Person(
         native=native,
         kinds=kinds,
@@ -108,6 +108,6 @@ Quirk = Literal["hostile", "fickle", "shared", "plain"]
 
 
 def quirk(place: int) -> Quirk:
-    """What is special about the user at a place: 1 in 20 is hostile, 1 in 20 a shared account, 1 in 5 changes a wish."""
+    """What is special about the user at a place: 1 in 20 is hostile, 1 in 20 a shared account, 1 in 5 fickle."""
     turn = place % 20
     return "hostile" if turn == 3 else "shared" if turn == 7 else "fickle" if turn % 5 == 1 else "plain"

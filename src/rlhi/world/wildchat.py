@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 from typing import Any
 
-from rlhi.world.simulate import Exchange
+from rlhi.world.dialogue import Exchange
 
 MODEL = "world-writer"
 _CATEGORIES = ("harassment", "hate", "self-harm", "sexual", "violence")
@@ -44,8 +45,7 @@ def opaque(*parts: object) -> str:
 
 def language_name(text: str) -> str:
     """WildChat's name of the language of a text of this world."""
-    hints = sum(sign in text.lower() for sign in ("¿", "¡", "ñ", "á", "é", "í", "ó", "ú", " el ", " la ", " de ", " con "))
-    return "Spanish" if hints else "English"
+    return "Spanish" if re.search(r"[¿¡ñáéíóú]| (el|la|de|con) ", text.lower()) else "English"
 
 
 def row(

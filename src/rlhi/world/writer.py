@@ -65,7 +65,8 @@ def render(request: Request, style: Style, rng: Random, *, mistake: bool = False
         first = f"{opener}{emoji}\n" if opener else ""
         last = f"\n{closing}" if closing else ""
         return f"{first}{body}{'' if opener else emoji}{last}"
-    return " ".join(part for part in (f"{opener}{emoji}" if opener else "", f"{body}{'' if opener else emoji}", closing) if part)
+    parts = (f"{opener}{emoji}", body, closing) if opener else (f"{body}{emoji}", closing)
+    return " ".join(part for part in parts if part)
 
 
 def _facts(request: Request, style: Style, language: Language, rng: Random, mistake: bool) -> str:
@@ -97,7 +98,8 @@ def _facts(request: Request, style: Style, language: Language, rng: Random, mist
 def _recipe(request: Request, style: Style, language: Language, rng: Random, mistake: bool) -> str:
     entry = topics("recipe")[request.topic]
     people = int(request.params["people"])
-    head = AMOUNT_HEAD.format(people=people, amount=amount(entry, people, style), main=entry["main"], rest=entry["rest"])
+    quantity = amount(entry, people, style)
+    head = AMOUNT_HEAD.format(people=people, amount=quantity, main=entry["main"], rest=entry["rest"])
     steps = list(entry["steps"])
     if mistake:
         steps[rng.randrange(2)] = _foreign(request, "en", "steps", rng)
@@ -189,12 +191,14 @@ def _stop(text: str) -> str:
 
 def _low(text: str) -> str:
     """Lower the first letter, unless the first word is a name or an abbreviation."""
-    word = text.split()[0]
+    word = text.split(maxsplit=1)[0]
     keep = not word.isalpha() or word.isupper() or (word.istitle() and word not in _COMMON)
     return text if keep else text[0].lower() + text[1:]
 
 
-_COMMON = frozenset(("A", "An", "The", "El", "La", "Los", "Las", "Un", "Una", "It", "Good", "In", "En", "Most", "Start", "Learn"))
+_COMMON = frozenset(
+    ("A", "An", "The", "El", "La", "Los", "Las", "Un", "Una", "It", "Good", "In", "En", "Most", "Start", "Learn")
+)
 
 _BODIES = {
     "explanation": _facts,

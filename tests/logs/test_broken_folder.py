@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_each_record_is_in_the_data_or_in_quarantine(tmp_path: Path) -> None:
     assert result.read == expected.read == 12_000
     assert result.read == len(result.conversations) + sum(q.line > 0 for q in result.quarantined)
     assert result.reasons == dict(expected.reasons())
-    assert heard[-1] == result.read and heard == sorted(heard)
+    assert sum(heard) == result.read and len(heard) == 12 and gc.isenabled()
     assert all(len(q.excerpt) <= 200 and q.detail for q in result.quarantined)
 
 

@@ -20,7 +20,7 @@ from rlhi.recipe import Logs
 from rlhi.records import Conversation, Message, Quarantined, Role
 
 STEP = 1000
-"""Records between two calls of `on_progress`."""
+"""Records that one call of `on_progress` tells of."""
 _MESSAGE = set(Message.model_fields)
 _CONVERSATION = set(Conversation.model_fields)
 
@@ -57,7 +57,7 @@ def _collector_paused() -> Iterator[None]:
 def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None = None) -> Ingested:
     """Read, clean and split the logs of a recipe.
 
-    `on_progress` is told how many records were read so far, now and then and at the end. The result depends on the
+    `on_progress` is told of every so many more records that were read, `Ingested.read` in all. The result depends on the
     content of the files, `settings` and `seed` alone. Raises `UsageError` for a path, a format or a language
     that is not there.
     """
@@ -65,7 +65,7 @@ def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None 
     languages.check(settings.languages)
     found: list[Placed] = []
     quarantined: list[Quarantined] = []
-    read = 0
+    read = told = 0
 
     def columns(present: Collection[str]) -> Collection[str]:
         return {name for reader in formats for name in reader.columns(present)}
@@ -77,13 +77,14 @@ def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None 
             found.append(one)
         else:
             quarantined.append(one)
-        if on_progress and read % STEP == 0:
-            on_progress(read)
+        if on_progress and read - told >= STEP:
+            on_progress(read - told)
+            told = read
     kept, refused = unique(found)
     quarantined = sorted([*quarantined, *refused], key=lambda q: (q.file, q.line))
     conversations = _split(kept, settings, seed)
-    if on_progress:
-        on_progress(read)
+    if on_progress and read > told:
+        on_progress(read - told)
     return Ingested(
         conversations=conversations,
         quarantined=quarantined,

@@ -57,9 +57,9 @@ def _collector_paused() -> Iterator[None]:
 def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None = None) -> Ingested:
     """Read, clean and split the logs of a recipe.
 
-    `on_progress` is told of every so many more records that were read, `Ingested.read` in all. The result depends on the
-    content of the files, `settings` and `seed` alone. Raises `UsageError` for a path, a format or a language
-    that is not there.
+    `on_progress` is told of so many more records that were read, `Ingested.read` in all. The result depends on the
+    content of the files, `settings` and `seed` alone. Raises `UsageError` for a path, a format or a language that there
+    is not.
     """
     formats = readers.choose(settings.format)
     languages.check(settings.languages)

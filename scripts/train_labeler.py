@@ -16,13 +16,15 @@ import time
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import save as save_tensors
 
 from rlhi.feedback import local
-from rlhi.feedback.features import BUCKETS, CONTEXT_FEATURES, Exchange, features
+from rlhi.feedback.features import BUCKETS, CONTEXT_FEATURES, Exchange, common_words, features
 from rlhi.feedback.local import LocalLabeler
 from rlhi.feedback.taxonomy import LABELS
 from rlhi.personas import wishes
@@ -30,6 +32,7 @@ from rlhi.records import Label
 
 HIDDEN = 48
 CHANNELS = 16
+COMMON = 500
 TARGET = Path(__file__).parent.parent / "src" / "rlhi" / "feedback" / local.WEIGHTS
 
 
@@ -77,7 +80,7 @@ def _earlier(contexts: list[dict[str, str]], rng: np.random.Generator) -> str:
 
 def world_cases(users: int, seed: int, phrasings: str) -> list[Case]:
     """Every labelled turn of simulated users."""
-    from rlhi.world.write import write_world
+    from rlhi.world.simulate import write_world
 
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
@@ -126,11 +129,11 @@ class Network(torch.nn.Module):
         return out[:, : len(LABELS)] + summed[:, : len(LABELS)], out[:, len(LABELS)]
 
 
-def train(cases: list[Case], epochs: int, seed: int) -> Network:
+def train(cases: list[Case], common: NDArray[np.uint64], epochs: int, seed: int) -> Network:
     """Fit the network: cross entropy of the label, and of each satisfaction threshold."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    inputs = features([case.exchange for case in cases])
+    inputs = features([case.exchange for case in cases], common)
     labels = torch.tensor([LABELS.index(case.label) for case in cases])
     above = torch.tensor([[float(case.satisfaction > level) for level in (1, 2, 3, 4)] for case in cases])
     share = torch.tensor([case.weight for case in cases])
@@ -173,7 +176,7 @@ def train(cases: list[Case], epochs: int, seed: int) -> Network:
     return network.eval()
 
 
-def tensors(network: Network, temperature: float) -> dict[str, np.ndarray]:
+def tensors(network: Network, common: NDArray[np.uint64], temperature: float) -> dict[str, NDArray[Any]]:
     """The network as the file holds it: n-gram vectors in half precision."""
     state = {key: value.detach().numpy() for key, value in network.state_dict().items()}
     return {
@@ -183,18 +186,19 @@ def tensors(network: Network, temperature: float) -> dict[str, np.ndarray]:
         "out.weight": state["out.weight"],
         "out.bias": state["out.bias"],
         "thresholds": state["thresholds"],
+        "common": common,
         "temperature": np.array([temperature], dtype=np.float32),
     }
 
 
-def temperature_of(network: Network, cases: list[Case]) -> float:
+def temperature_of(network: Network, common: NDArray[np.uint64], cases: list[Case]) -> float:
     """The temperature that gives held-out cases the greatest likelihood."""
     labels = np.array([LABELS.index(case.label) for case in cases])
     weights = np.array([case.weight for case in cases])
     exchanges = [case.exchange for case in cases]
 
     def loss(temperature: float) -> float:
-        chances = LocalLabeler(tensors(network, temperature), "").probabilities(exchanges)
+        chances = LocalLabeler(tensors(network, common, temperature), "").probabilities(exchanges)
         return float(-(weights * np.log(chances[np.arange(len(labels)), labels] + 1e-9)).sum())
 
     return float(min(np.arange(0.6, 4.01, 0.1), key=loss))
@@ -234,13 +238,15 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     written = written_cases(rng, copies=4)
     world = world_cases(args.users, 1000 + args.seed, "train") if args.users else []
+    said = [text for case in written + world for text in (case.exchange.request, case.exchange.message)]
+    common = common_words(said, COMMON)
     texts = sorted({case.group for case in written})
     apart = set(rng.choice(texts, size=len(texts) // 6, replace=False))
     held_out = [case for case in written if case.group in apart]
-    first = train([case for case in written if case.group not in apart] + world, args.epochs, args.seed)
-    temperature = temperature_of(first, held_out)
-    report("held-out written cases", LocalLabeler(tensors(first, temperature), ""), held_out)
-    content = save_tensors(tensors(train(written + world, args.epochs, args.seed), temperature))
+    first = train([case for case in written if case.group not in apart] + world, common, args.epochs, args.seed)
+    temperature = temperature_of(first, common, held_out)
+    report("held-out written cases", LocalLabeler(tensors(first, common, temperature), ""), held_out)
+    content = save_tensors(tensors(train(written + world, common, args.epochs, args.seed), common, temperature))
     args.out.write_bytes(content)
     print(f"{args.out} {len(content)} bytes, temperature {temperature:.1f}, {time.monotonic() - start:.0f} s")
     if args.check:

@@ -5,6 +5,7 @@ Everything is computed for a whole batch at once in numpy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from rlhi.feedback.hashing import Bags, Hashes, Places, Text, Tokens, bags, norm
 
 BUCKETS = 1 << 15
 """Buckets of the hashed n-grams."""
+
+_NUMBER = re.compile(r"\d+")
 
 Floats = NDArray[np.float32]
 
@@ -65,6 +68,14 @@ CONTEXT_FEATURES = (
     "reply_short",
     "request_short",
     "first_follow_up",
+    "no_topic",
+    "topic_before",
+    "topic_in_reply",
+    "topic_new",
+    "topic_covered",
+    "numbers",
+    "numbers_before",
+    "numbers_in_reply",
 )
 """Names of the context features, in order."""
 
@@ -125,12 +136,15 @@ def _share(part: Floats, whole: Floats) -> Floats:
 class _Side:
     """One column of texts with its tokens, content words and 4-grams."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], common: Hashes) -> None:
         self.text = Text.of(texts)
         self.tokens: Tokens = self.text.tokens()
         owner, content = self.tokens.owner(), self.tokens.content()
         self.words, self.word_owner = self.tokens.hashes[content], owner[content]
         self.pairs = _pairs(self.words, self.word_owner)
+        rare = ~np.isin(self.words, common)
+        self.topics, self.topic_owner = self.words[rare], self.word_owner[rare]
+        self.topic_pairs = _pairs(self.topics, self.topic_owner)
 
     def gram_pairs(self) -> tuple[Hashes, Places]:
         return self.text.grams(4)
@@ -146,15 +160,54 @@ def _dice(left: _Side, right: _Side, texts: int) -> tuple[Floats, Floats]:
     return _share(2 * shared, count + other_count), _share(shared, count)
 
 
-def features(exchanges: Sequence[Exchange]) -> Features:
-    """Inputs of the labeler for a batch of exchanges."""
+def _topics(message: _Side, before: _Side, reply: _Side, count: int) -> list[Floats]:
+    """How the message's topic words (content words that are not common) stand to what was said before."""
+    topics, known = _per_text(message.topics, message.topic_owner, before.topic_pairs, count)
+    _, replied = _per_text(message.topics, message.topic_owner, reply.topic_pairs, count)
+    asked, covered = _per_text(before.topics, before.topic_owner, message.topic_pairs, count)
+    new = topics - np.minimum(topics, known + replied)
+    return [
+        (topics == 0).astype(np.float32),
+        _share(known, topics),
+        _share(replied, topics),
+        np.minimum(new, 6) / 6,
+        _share(covered, asked),
+    ]
+
+
+def _numbers(exchanges: Sequence[Exchange]) -> Floats:
+    """Numbers of the message, their share among those of the user's earlier messages, and of the reply."""
+    rows = np.zeros((len(exchanges), 3), dtype=np.float32)
+    for place, exchange in enumerate(exchanges):
+        said = set(_NUMBER.findall(exchange.message[:2000]))
+        if said:
+            before = set(_NUMBER.findall(f"{exchange.earlier[:2000]} {exchange.request[:2000]}"))
+            reply = set(_NUMBER.findall(exchange.reply[:2000]))
+            rows[place] = min(len(said), 4) / 4, len(said & before) / len(said), len(said & reply) / len(said)
+    return rows
+
+
+def common_words(texts: Sequence[str], number: int) -> Hashes:
+    """Hashes of the `number` content words that stand in most of the texts."""
+    tokens = Text.of([normalise(text) for text in texts]).tokens()
+    content = tokens.content()
+    pairs = np.unique(np.stack([tokens.hashes[content], tokens.owner()[content].astype(np.uint64)]), axis=1)
+    words, counts = np.unique(pairs[0], return_counts=True)
+    return np.sort(words[np.argsort(-counts, kind="stable")[:number]])
+
+
+def features(exchanges: Sequence[Exchange], common: Hashes) -> Features:
+    """Inputs of the labeler for a batch of exchanges. `common` are the words that say nothing of a topic."""
     count = len(exchanges)
     raw = [exchange.message for exchange in exchanges]
     messages = [normalise(text) for text in raw]
     requests = [normalise(exchange.request) for exchange in exchanges]
     replies = [normalise(exchange.reply) for exchange in exchanges]
     earlier = [normalise(exchange.earlier) for exchange in exchanges]
-    message, request, reply, before = (_Side(side) for side in (messages, requests, replies, earlier))
+    both = [f"{old} {new}" for old, new in zip(earlier, requests, strict=True)]
+    message, request, reply, before, asked = (
+        _Side(side, common) for side in (messages, requests, replies, earlier, both)
+    )
     words = np.diff(message.tokens.starts).astype(np.float32)
     content, in_request = _per_text(message.words, message.word_owner, request.pairs, count)
     _, in_reply = _per_text(message.words, message.word_owner, reply.pairs, count)
@@ -190,6 +243,8 @@ def features(exchanges: Sequence[Exchange]) -> Features:
         _lengths(replies) < 80,
         request_chars < 25,
         _lengths(earlier) == 0,
+        *_topics(message, asked, reply, count),
+        *_numbers(exchanges).T,
     ]
     context = np.stack([np.asarray(column, dtype=np.float32) for column in columns], axis=1) if count else None
     if context is None:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 
 from rlhi.feedback.clauses import clauses
@@ -50,8 +52,9 @@ class LocalLabeler:
     P(level > k) = σ(score − tₖ).
     """
 
-    def __init__(self, tensors: dict[str, Floats], name: str) -> None:
-        self._tensors = {key: np.asarray(value, dtype=np.float32) for key, value in tensors.items()}
+    def __init__(self, tensors: dict[str, NDArray[Any]], name: str) -> None:
+        self._common = tensors["common"].astype(np.uint64)
+        self._tensors = {key: np.asarray(value, dtype=np.float32) for key, value in tensors.items() if key != "common"}
         self.name = name
         """Name and version: `local-` and the beginning of the weights' digest."""
 
@@ -81,7 +84,7 @@ class LocalLabeler:
         alone = [
             Exchange(exchanges[row].request, exchanges[row].reply, text, exchanges[row].earlier) for row, text in pieces
         ]
-        probabilities, _ = self._forward(features(alone))
+        probabilities, _ = self._forward(features(alone, self._common))
         best: dict[int, float] = {}
         for (row, text), chances in zip(pieces, probabilities, strict=True):
             if chances[chosen[row]] > best.get(row, -1.0):
@@ -91,13 +94,13 @@ class LocalLabeler:
 
     def probabilities(self, exchanges: Sequence[Exchange]) -> Floats:
         """Calibrated probability of each label: [message, label], labels in the order of `LABELS`."""
-        return self._forward(features(exchanges))[0]
+        return self._forward(features(exchanges, self._common))[0]
 
     def label(self, exchanges: Sequence[Exchange]) -> list[Judgement]:
         """Label a batch of messages; the larger the batch, the quicker each."""
         if not exchanges:
             return []
-        probabilities, scores = self._forward(features(exchanges))
+        probabilities, scores = self._forward(features(exchanges, self._common))
         chosen = [int(best) for best in probabilities.argmax(axis=1)]
         levels = 1 + (scores[:, None] > self._tensors["thresholds"][None, :]).sum(axis=1)
         spans = self._spans(exchanges, chosen)

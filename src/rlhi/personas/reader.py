@@ -48,6 +48,11 @@ class FacetReader:
         hidden = np.maximum(summed @ t["hidden.weight"].T + t["hidden.bias"], 0)
         return hidden @ t["facets.weight"].T + t["facets.bias"], hidden @ t["wishes.weight"].T + t["wishes.bias"]
 
+    def facets(self, clause: str) -> dict[str, float]:
+        """Probability that a clause speaks of each facet."""
+        logits = np.clip(self.logits([clause])[0][0], -60, 60)
+        return dict(zip(FACETS, (1 / (1 + np.exp(-logits))).tolist(), strict=True))
+
     def read(self, clauses: Sequence[str], threshold: float = THRESHOLD) -> list[dict[Wish, float]]:
         """The wishes that each clause says with their probabilities; of one facet only the likeliest."""
         if not clauses:

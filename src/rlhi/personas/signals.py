@@ -13,6 +13,7 @@ from rlhi.personas.reader import load
 from rlhi.records import Conversation, LabelledTurn, TurnRef
 
 MAX_STATEMENT_CHARS = 200
+SURE, POSSIBLE = 0.9, 0.2
 
 _CHANGE = re.compile(
     r"\b(?:from now on|changed my mind|change of mind|new rule|from today|forget (?:what|everything) I"
@@ -90,10 +91,13 @@ def _said(clause: str) -> dict[Wish, float]:
     bare = without_condition(clause)
     parts = [part for part in re.split(r"[,:，]\s*|\s+(?:and|y|und|et)\s+", bare) if len(part) > 3]
     whole, *pieces = load().read([bare, *(parts if len(parts) > 1 else [])])
+    possible = load().facets(bare)
     found: dict[str, tuple[float, Wish]] = {}
-    for read in (*pieces, whole) if not any(pieces) else pieces:
+    for read in pieces:
         for wish, chance in read.items():
-            found[wish.facet] = max(found.get(wish.facet, (0.0, wish)), (chance, wish))
+            # A part torn from its clause may read as anything: the whole clause must not speak against it.
+            if chance >= SURE or possible[wish.facet] >= POSSIBLE:
+                found[wish.facet] = max(found.get(wish.facet, (0.0, wish)), (chance, wish))
     for wish, chance in whole.items():
         found.setdefault(wish.facet, (chance, wish))
     return {wish: chance for chance, wish in found.values()}

@@ -9,14 +9,13 @@ import pytest
 from rlhi.models.base import ChatRequest, Completion, ModelError, ScoreRequest, Transient, Unreachable
 from rlhi.models.layers import Cached, Filled, Limited, Meter, Retrying, Tally
 from rlhi.models.store import Store
-from rlhi.records import ChatMessage
 
 from .scripted import ScriptedModel, completion
 
 
 def request(content: str = "q", **changes: object) -> ChatRequest:
-    messages = (ChatMessage(role="user", content=content),)
-    return ChatRequest(model="m", messages=messages, **changes)  # type: ignore[arg-type]
+    messages = [{"role": "user", "content": content}]
+    return ChatRequest.model_validate({"model": "m", "messages": messages, **changes})
 
 
 class FakeSleep:

@@ -17,12 +17,8 @@ from rlhi.records import ChatMessage
 from .scripted import completion
 
 
-def request(number: int = 0, **changes: object) -> ChatRequest:
-    return ChatRequest(
-        model="m",
-        messages=(ChatMessage(role="user", content=f"question {number}"),),
-        **changes,  # type: ignore[arg-type]
-    )
+def request(number: int = 0) -> ChatRequest:
+    return ChatRequest(model="m", messages=(ChatMessage(role="user", content=f"question {number}"),))
 
 
 def test_answers_of_both_kinds_are_found_again_by_a_new_process(tmp_path: Path) -> None:

@@ -48,6 +48,16 @@ def test_durations(seconds: float | None, words: str) -> None:
     assert text.duration(seconds).replace("\u202f", " ") == words
 
 
+def test_days_are_told_from_counters() -> None:
+    assert text.date("2025-03-07T09:11:00+00:00") == "2025-03-07"
+    assert text.date("1970-01-01T00:00:17+00:00") == text.date(None) == "undated"
+
+
+def test_ids_stay_distinct() -> None:
+    assert text.short("programmer-12") == "programmer-12"
+    assert text.short("0123456789abcdef0123456789abcdef") == "0123456789ab…"
+
+
 def test_the_first_sentence_is_told_from_the_rest() -> None:
     first, rest = text.sentences("A wins 72.4 % (66.9–77.9 %) of 9. The gain is personal. So.")
     assert first.replace("\u202f", " ") == "A wins 72.4 % (66.9–77.9 %) of 9."

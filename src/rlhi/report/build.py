@@ -18,7 +18,7 @@ from rlhi.report.data import ReportData
 from rlhi.report.warnings import find_warnings
 
 SCRIPTS = ("vega.min.js", "vega-lite.min.js", "vega-interpreter.min.js", "page.js")
-SHOWN = ("percent", "number", "duration", "date", "plain", "excerpt", "sentences", "with_code")
+SHOWN = ("percent", "number", "duration", "date", "plain", "short", "excerpt", "sentences", "with_code")
 MAX_RECIPE_CHARS = 60_000
 
 

@@ -34,8 +34,13 @@ def duration(seconds: float | None) -> str:
 
 
 def date(moment: str | None) -> str:
-    """The day of an ISO 8601 moment."""
-    return moment[:10] if moment else "undated"
+    """The day of an ISO 8601 moment; a moment in the first years of computers' time is a counter, and no date."""
+    return moment[:10] if moment and moment[:4] >= "1990" else "undated"
+
+
+def short(name: str) -> str:
+    """An id as a person can tell it apart: a digest by its beginning, a name in full."""
+    return f"{name[:12]}…" if len(name) > 24 else name
 
 
 def unbroken(sentence: str) -> str:

@@ -48,6 +48,17 @@ def samples(seed: int) -> Iterator[Sample]:
             yield sample
 
 
+def role_samples(seed: int, number: int) -> list[tuple[str, Sample]]:
+    """Tasks of the LLM roles with the right answer as last message, `number` of each role, with the role's prompt."""
+    rng = Random(f"roles/{seed}")
+    makers = {"label": _label, "persona": _persona, "validity": _validity, "rubric": _rubric, "judge": _judge}
+    found: list[tuple[str, Sample]] = []
+    for role, make in makers.items():
+        made = filter(None, (make(make_person(rng), rng) for _ in itertools.count()))
+        found += [(role, sample) for sample in itertools.islice(made, number)]
+    return found
+
+
 def _told(person: Person, rng: Random) -> tuple[tuple[Preference, ...], str]:
     """What the system message tells of the person: most of it, one or two things, or nothing; and the message."""
     roll = rng.random()

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from rlhi.errors import UsageError
-from rlhi.records import TurnRef
+from rlhi.flow.table import write_rows
+from rlhi.records import Conversation, TurnRef
 from rlhi.report import views
 from rlhi.report.load import load
+from rlhi.world.wildchat import MODEL
 from tests.report.sample import conversations, user, write_run
 
 
@@ -90,6 +92,17 @@ def test_whatever_is_absent_is_left_empty(run: Path, tmp_path: Path, absent: str
     data = load(copy)
     assert data.name == "sample"
     views.loss_tables(data)
+
+
+def test_logs_of_simulated_users_are_known_by_their_model(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "sample"
+    shutil.copytree(run, copy)
+    rows = [row.model_copy(update={"model": MODEL}) for row in conversations()]
+    write_rows(copy / "conversations" / "conversations.parquet", Conversation, rows)
+    assert load(copy).logs.from_world
+    mixed = [rows[0].model_copy(update={"model": "gpt-4"}), *rows[1:]]
+    write_rows(copy / "conversations" / "conversations.parquet", Conversation, mixed)
+    assert not load(copy).logs.from_world
 
 
 def test_a_run_with_a_recipe_only(tmp_path: Path) -> None:

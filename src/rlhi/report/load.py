@@ -15,11 +15,11 @@ from rlhi.errors import UsageError
 from rlhi.flow.folder import RunFolder
 from rlhi.records import Conversation, PersonaCard, PreferencePair, Record, Score, TurnRef
 from rlhi.report.data import LogCounts, Loss, ReportData, RoleUse, Said, StageFacts
+from rlhi.world.wildchat import MODEL as WORLD_MODEL
 
 PERSONAS = 8
 PAIRS_PER_SOURCE = 5
 EXAMPLES_PER_REASON = 3
-WORLD_MODEL = "world-writer"
 ORDER = (
     *("conversations", "labels", "personas", "pairs/ugr", "pairs/ubr", "pairs"),
     *("model", "turns", "replies", "verdicts", "scores"),

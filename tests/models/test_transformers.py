@@ -318,6 +318,16 @@ def test_a_chat_that_is_too_long_is_said_to_be(folders: dict[str, Path]) -> None
     assert answer.usage.prompt_tokens + answer.usage.completion_tokens <= 1024
 
 
+def test_a_row_at_the_end_of_the_context_does_not_stop_the_others(folders: dict[str, Path]) -> None:
+    """GPT-2 has no position beyond its last; a row that is full is run on in the batch with one that is not."""
+    full = ChatRequest(model="m", messages=chat("é" * 500), sampling=Sampling(max_tokens=5000))
+    other = ChatRequest(model="m", messages=chat("é" * 400), sampling=Sampling(max_tokens=100))
+    together = answers(settings(folders["gpt2"]), [full, other])
+    assert together == [answers(settings(folders["gpt2"]), [one])[0] for one in (full, other)]
+    assert together[0].usage.prompt_tokens + together[0].usage.completion_tokens == 1024
+    assert together[1].usage.completion_tokens > 24
+
+
 def test_an_adapter_is_its_base_with_the_adapter_applied(tmp_path: Path, folders: dict[str, Path]) -> None:
     from peft import LoraConfig, get_peft_model
 

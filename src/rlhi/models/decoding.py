@@ -195,6 +195,9 @@ def write(
     sampler = _Sampler(rows, size, device)
     lengths = [len(row.prompt) for row in rows] + [1] * (size - len(rows))
     positions_B1 = torch.tensor(lengths, device=device)[:, None]
+    # A row that has ended is run on with the others, but never to a position that the model does not have.
+    room = [row.max_tokens - 1 for row in rows] + [0] * (size - len(rows))
+    last_B1 = positions_B1 + torch.tensor(room, device=device)[:, None]
     steps = max(row.max_tokens for row in rows)
     mask_BT = torch.ones(size, width + steps, dtype=torch.bool, device=device)
     for place, length in enumerate(lengths):
@@ -208,7 +211,7 @@ def write(
         out = model(
             input_ids=token_B[:, None],
             attention_mask=mask_BT[:, : width + step + 1],
-            position_ids=positions_B1 + step,
+            position_ids=torch.minimum(positions_B1 + step, last_B1),
             past_key_values=cache,
             use_cache=True,
         )

@@ -52,7 +52,7 @@ class Tally:
     completion_tokens: int = 0
     """Tokens written in calls sent."""
     seconds: float = 0.0
-    """Time that calls took, added up."""
+    """Time that calls took, added up over all that were under way at once."""
 
 
 @dataclass

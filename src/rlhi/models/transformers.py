@@ -6,6 +6,7 @@ Nothing heavy is imported, and no weight is read, before the first answer that t
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +44,13 @@ def release() -> None:
 def _free_idle() -> None:
     for key in [key for key, shared in _loaded.items() if not shared.users]:
         _loaded.pop(key).engine.close()
+
+
+@atexit.register
+def _stop_workers() -> None:
+    """A worker must not be inside PyTorch when the interpreter is taken down around it."""
+    for shared in _loaded.values():
+        shared.engine.close()
 
 
 class TransformersModel:

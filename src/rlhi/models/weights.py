@@ -40,7 +40,7 @@ def find(name: str) -> Path:
 
         return _checked(name, Path(EMBEDDED_PATH))
     path = Path(name).expanduser()
-    if path.exists():
+    if name.strip() and path.exists():
         return _checked(name, path)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.startswith("."):
         raise UsageError(

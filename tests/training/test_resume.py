@@ -83,9 +83,7 @@ def test_resume_ends_in_the_same_bytes(tiny: Path, tmp_path: Path, straight: dic
 
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "no_seal", "file_missing", "both"])
-def test_a_damaged_checkpoint_is_ignored(
-    tiny: Path, tmp_path: Path, straight: dict[str, bytes], how: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_checkpoint_is_ignored(tiny: Path, tmp_path: Path, straight: dict[str, bytes], how: str) -> None:
     out = tmp_path / "stopped"
     with pytest.raises(Stopped):
         run(settings_for(tiny), out, stop_at=7)
@@ -155,6 +153,30 @@ def test_the_reference_is_never_the_half_trained_policy(tiny: Path, tmp_path: Pa
     run(settings_for(tiny), out)
     assert len(kept) == 2 * 34
     assert ReferenceStore(out / "reference.parquet").values == kept
+
+
+def test_what_a_killed_save_left_spoils_no_later_checkpoint(
+    tiny: Path, tmp_path: Path, straight: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seal = tmp_path / "stopped", checkpoint.seal
+
+    def sealed_then_stopped(folder: Path, identity: str) -> None:
+        seal(folder, identity)
+        raise Stopped
+
+    monkeypatch.setattr(checkpoint, "seal", sealed_then_stopped)
+    with pytest.raises(Stopped):
+        run(settings_for(tiny), out)
+    monkeypatch.setattr(checkpoint, "seal", seal)
+    with pytest.raises(Stopped):
+        run(settings_for(tiny), out, stop_at=5)
+    saved = checkpoint._ordered(out / "checkpoints")
+    assert [folder.name for folder in saved] == ["checkpoint-2", "checkpoint-4"]
+    for folder in saved:
+        identity = orjson.loads((folder / checkpoint.SEAL).read_bytes())["identity"]
+        assert checkpoint.whole(folder, identity)
+    run(settings_for(tiny), out)
+    assert contents(out) == straight
 
 
 WORKER = """

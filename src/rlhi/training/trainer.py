@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,11 +170,14 @@ class PairTrainer(Trainer):  # type: ignore[misc]
             self.on_step(self.state.global_step, self.state.max_steps)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        partial = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.is_world_process_zero():
+            shutil.rmtree(partial, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
         with quiet():
             super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            partial = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             (partial / "training_args.bin").unlink(missing_ok=True)
             checkpoint.publish(partial, self.folder, self.identity)
         self.accelerator.wait_for_everyone()

@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -11,11 +12,10 @@ import torch
 
 from rlhi.errors import StageError, UsageError
 from rlhi.settings import Training
-from rlhi.training import trainer as trainer_module
 from rlhi.training.plan import hold_out, rate_factor, step_batches
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
 from rlhi.training.step import side_logps
-from rlhi.training.tokenize import Encoded, encode_all
+from rlhi.training.tokenize import Encoded, Side, encode_all
 from rlhi.training.train import train
 from tests.training.sample import BOTH, make_pair, make_pairs
 
@@ -134,10 +134,10 @@ def test_no_pair_left_is_an_error_that_says_why(tiny: Path, tmp_path: Path) -> N
 def test_a_loss_that_is_not_finite_ends_the_training(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trainer_module.side_logps
-    monkeypatch.setattr(
-        trainer_module, "side_logps", lambda *args: {side: v * math.inf for side, v in real(*args).items()}
-    )
+    def infinite(*args: Any) -> dict[Side, torch.Tensor]:
+        return {side: value * math.inf for side, value in side_logps(*args).items()}
+
+    monkeypatch.setattr("rlhi.training.trainer.side_logps", infinite)
     with pytest.raises(StageError, match="not finite at step 1"):
         train(make_pairs(5), settings_for(tiny), objective="dpo", seed=0, out=tmp_path)
 

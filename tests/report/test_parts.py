@@ -128,7 +128,8 @@ def _with_roles(policy: str, model: str, judges: list[str], *, world: bool) -> R
     settings["roles"]["policy"], settings["training"]["model"] = policy, model
     settings["evaluation"]["judges"] = judges
     settings["models"] = {"server": {"model": "meta-llama/Llama-3.1-8B-Instruct"}}
-    return ReportData(name="r", recipe=settings, logs=LogCounts(conversations=5, from_world=world))
+    logs = LogCounts(conversations=5, from_world=world)
+    return ReportData(name="r", recipe=settings, logs=logs, pair_counts={"ugr": 1})
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,11 @@ def test_the_embedded_model_on_real_logs_is_warned_of(
 ) -> None:
     found = find_warnings(_with_roles(policy, model, judges, world=world))
     assert any("Its prose is of no use here" in warning for warning in found) == warned
+
+
+def test_a_model_that_has_not_answered_yet_is_not_warned_of() -> None:
+    data = _with_roles("local", "embedded", ["likelihood"], world=False)
+    assert not find_warnings(dataclasses.replace(data, pair_counts={}))
 
 
 def _warned(words: str, **change: object) -> bool:

@@ -23,7 +23,8 @@ def _embedded(data: ReportData) -> Iterator[str]:
     policy = (data.recipe.get("roles") or {}).get("policy", "local")
     local = {"model": (data.recipe.get("training") or {}).get("model", "embedded")}
     named = (data.recipe.get("models") or {}).get(policy) or (local if policy == "local" else {"model": policy})
-    if named.get("model") == "embedded" and data.logs.conversations and not _from_world(data):
+    has_answered = bool(data.pair_counts or data.scores)
+    if named.get("model") == "embedded" and has_answered and not _from_world(data):
         yield (
             "The policy is the small embedded model, which knows only the simulated world, and these logs are not from "
             "there. Its prose is of no use here: the replies, the pairs and the win rates below show that every stage "

@@ -94,11 +94,12 @@ class Recipe(Section):
             name = getattr(self.roles, role)
             if name != LOCAL and name not in known:
                 raise ValueError(f"roles.{role}: no model is named {name!r}; there are {sorted(known)} and `local`")
+        from rlhi.evaluation.judges import JUDGES
+
+        judges = {*known, *JUDGES.names()}
         for name in self.evaluation.judges:
-            if name not in known | {"truth", "likelihood"}:
-                raise ValueError(
-                    f"evaluation.judges: no model is named {name!r}; there are {sorted(known)}, `truth`, `likelihood`"
-                )
+            if name not in judges:
+                raise ValueError(f"evaluation.judges: no model or judge is named {name!r}; there are {sorted(judges)}")
         return self
 
     def back_end(self, name: str) -> Model:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LOCAL = "local"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file name: `base + persona` -> `base-persona`."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 class Section(BaseModel):
@@ -206,7 +212,8 @@ class Evaluation(Section):
     against: str = "base + persona"
     """Arm that the others are compared with."""
     judges: tuple[str, ...] = ("likelihood",)
-    """Names of `models`, `truth` (the world's), or `likelihood` (statistics of the base model, needs no LLM)."""
+    """Names of `models`, `truth` (the world's), `likelihood` (statistics of the base model, needs no LLM), or judges
+    that other packages register."""
     truth: str | None = None
     """Folder of the world's truth, for the judge `truth`."""
     max_turns: int = Field(500, ge=1)
@@ -225,8 +232,8 @@ class Evaluation(Section):
     @model_validator(mode="after")
     def _arms_fit(self) -> Evaluation:
         names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names):
-            raise ValueError(f"arms must have different names, got {names}")
+        if len({slug(name) for name in names}) < len(names) or "" in map(slug, names):
+            raise ValueError(f"arms must differ in the letters and digits of their names, got {names}")
         if self.against not in names:
             raise ValueError(f"against={self.against!r} is no arm; the arms are {names}")
         if "truth" in self.judges and not self.truth:

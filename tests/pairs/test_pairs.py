@@ -193,11 +193,11 @@ def _label(turn: int, label: str, confidence: float = 0.9) -> LabelledTurn:
 
 
 def test_feedback_and_requests_become_tasks_of_their_own_turn() -> None:
-    talk = _talk("c", "q0", "a0", "fix it", "a1", "q2", "a2", "thanks", "a3")
+    talk = _talk("c", "q0", "a0", "Shorter, please.", "a1", "q2", "a2", "thanks", "a3")
     labels = [_label(1, "reattempt_with_feedback"), _label(2, "new_request"), _label(3, "positive_feedback")]
     source = _source(talk, labels=labels)
-    (rewrite,), unsure = rewrite_tasks(source, lambda _label, text: [text], 0.5)
-    assert (rewrite.turn, rewrite.logged_reply, rewrite.feedback, unsure) == (0, "a0", "fix it", [])
+    (rewrite,), unsure = rewrite_tasks(source, 0.5)
+    assert (rewrite.turn, rewrite.logged_reply, rewrite.feedback, unsure) == (0, "a0", "Shorter, please.", [])
     assert rewrite.context == (ChatMessage(role="user", content="q0"),) and rewrite.lines == ("likes tea",)
     (request,) = request_tasks(source)
     assert request.turn == 2 and request.context[-1].content == "q2"
@@ -205,7 +205,7 @@ def test_feedback_and_requests_become_tasks_of_their_own_turn() -> None:
 
 def test_unsure_labels_and_other_splits_give_nothing() -> None:
     labels = [_label(1, "reattempt_with_feedback", confidence=0.2)]
-    tasks, unsure = rewrite_tasks(_source(_talk("c", "q", "a", "no", "b"), labels=labels), lambda _l, t: [t], 0.5)
+    tasks, unsure = rewrite_tasks(_source(_talk("c", "q", "a", "no", "b"), labels=labels), 0.5)
     assert tasks == [] and [d.reason for d in unsure] == ["unsure_label"]
     assert request_tasks(_source(_talk("c", "q", "a", split="heldout"))) == []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 
 Settings = Annotated[list[str] | None, typer.Option("--set", help="Override a key of the recipe, as a.b=value.")]
+Phrasings = Literal["train", "test", "all"]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 _state = {"json": False}
 
@@ -50,9 +51,7 @@ def _end(outcome: Any) -> None:
     else:
         results(outcome)
     if outcome.failed:
-        complain(
-            f"{outcome.failed} rows failed (see {outcome.folder}/failed); running again tries just those"
-        )
+        complain(f"{outcome.failed} rows failed (see {outcome.folder}/failed); running again tries just those")
         raise typer.Exit(1)
 
 
@@ -188,14 +187,12 @@ def world(
     users: Annotated[int, typer.Option("--users", min=2, help="How many simulated users.")] = 60,
     seed: Annotated[int, typer.Option("--seed", help="Seed: equal seeds give equal bytes.")] = 0,
     phrasings: Annotated[
-        str, typer.Option("--phrasings", help="`train`, `test` (unseen by every shipped model) or `all`.")
+        Phrasings, typer.Option("--phrasings", help="`train`, `test` (unseen by every shipped model) or `all`.")
     ] = "test",
 ) -> None:
     """Make simulated users with known preferences and write their logs, the truth apart."""
     from rlhi.world.simulate import write_world
 
-    if phrasings not in ("train", "test", "all"):
-        raise UsageError(f"--phrasings {phrasings}: choose train, test or all")
     summary = write_world(out, users=users, seed=seed, phrasings=phrasings)
     if _state["json"]:
         emit(summary.as_dict())

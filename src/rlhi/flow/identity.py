@@ -23,7 +23,7 @@ def file_digest(path: Path) -> str:
 
 @cache
 def code_digest(*folders: str) -> str:
-    """Digest of rlhi's records and of all files (source, prompts, small weights) of some of its folders, 32 hex digits."""
+    """Digest of the records and of all files (source, prompts, small weights) of some folders, 32 hex digits."""
     root = Path(str(files("rlhi")))
     found = [root / "records.py", *(path for folder in folders for path in sorted((root / folder).rglob("*")))]
     return digest(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from rlhi.pairs.wishes import wishes
 from rlhi.personas.render import persona_lines
 from rlhi.records import (
     ChatMessage,
@@ -87,9 +88,7 @@ class Source:
         return tuple(lines), card.version if card else -1
 
 
-def rewrite_tasks(
-    source: Source, wishes: Callable[[LabelledTurn, str], Sequence[str]], min_confidence: float
-) -> tuple[list[RewriteTask], list[Dropped]]:
+def rewrite_tasks(source: Source, min_confidence: float) -> tuple[list[RewriteTask], list[Dropped]]:
     """A task for each message labelled `reattempt_with_feedback`; the unsure ones are dropped with their confidence."""
     tasks: list[RewriteTask] = []
     dropped: list[Dropped] = []
@@ -115,7 +114,7 @@ def rewrite_tasks(
                     label=label,
                     lines=lines,
                     persona_version=version,
-                    wishes=tuple(wishes(label, feedback)),
+                    wishes=wishes(conversation, label),
                 )
             )
     return tasks, dropped

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from rlhi import prompts
@@ -14,12 +13,11 @@ from rlhi.flow.identity import code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_rows, write_rows
 from rlhi.logs import ingest
-from rlhi.logs.files import find
+from rlhi.logs.files import expand
 from rlhi.models.layers import Meter
 from rlhi.pairs import ugr
 from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks
 from rlhi.pairs.ubr import UbrStage
-from rlhi.personas.local import wishes
 from rlhi.personas.stage import PersonaStage, UserHistory
 from rlhi.pipeline.session import Rows, Session
 from rlhi.recipe import LOCAL, Model
@@ -30,11 +28,12 @@ from rlhi.rewards import Reward
 def conversations(session: Session) -> None:
     """Read, clean and split the logs; what cannot be used goes to `quarantine/`."""
     recipe, folder = session.recipe, session.folder
+    files, hubs = expand(recipe.logs.paths)
     identity = {
         "stage": "conversations",
         "settings": recipe.logs.model_dump(mode="json"),
         "seed": recipe.seeds[0],
-        "inputs": {file: file_digest(Path(file)) for file in find(recipe.logs.paths)},
+        "inputs": {str(file): file_digest(file) for file in files} | {str(hub): "hub" for hub in hubs},
         "code": code_digest("logs"),
     }
 
@@ -80,7 +79,12 @@ def personas(session: Session) -> None:
     name = recipe.roles.persona
     session.stage(
         "personas",
-        PersonaStage(writer=name, settings=recipe.personas),
+        PersonaStage(
+            persona=name,
+            every=recipe.personas.every,
+            max_statements=recipe.personas.max_statements,
+            min_confidence=recipe.personas.min_confidence,
+        ),
         lambda: (histories(session), []),
         inputs=session.inputs("conversations", "labels"),
         models={} if name == LOCAL else {"persona": recipe.back_end(name)},
@@ -91,7 +95,7 @@ def personas(session: Session) -> None:
 @cache
 def token_counter(model: str) -> Callable[[str], int]:
     """Counts tokens as the policy does."""
-    from rlhi.models.transformers import load_tokenizer
+    from rlhi.training.policy import load_tokenizer
 
     tokenizer = load_tokenizer(model)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -130,7 +134,7 @@ def rewrites(session: Session) -> None:
     settings = recipe.pairs
 
     def rows() -> Rows:
-        tasks, unsure = rewrite_tasks(_source(session), wishes, settings.ugr.min_confidence)
+        tasks, unsure = rewrite_tasks(_source(session), settings.ugr.min_confidence)
         kept, capped = cap_per_user(tasks, settings.ugr.max_per_user, recipe.seeds[0])
         return kept, [*unsure, *capped]
 

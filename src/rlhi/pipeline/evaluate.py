@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from rlhi.pipeline.data import token_counter
 from rlhi.pipeline.session import Rows, Session
 from rlhi.pipeline.train import policy_name
 from rlhi.recipe import LOCAL, Arm, Model
+from rlhi.settings import slug
 from rlhi.records import Conversation, LabelledTurn, PersonaCard, PreferencePair, Reply, Score, Verdict
 
 if TYPE_CHECKING:
@@ -86,11 +86,6 @@ def _turns(session: Session) -> None:
     session.table("turns", EvalTurn, identity, make)
 
 
-def slug(name: str) -> str:
-    """A name as part of a file name: `base + persona` -> `base-persona`."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def reply_stage(arm: Arm, seed: int) -> str:
     """Name of the stage that holds an arm's replies."""
     return f"replies/{slug(arm.name)}-seed-{seed}"
@@ -130,7 +125,8 @@ def _read_replies(session: Session) -> list[Reply]:
 
 def _verdicts(session: Session, judge: str) -> None:
     recipe, folder = session.recipe, session.folder
-    models: dict[str, Model] = {} if judge == "truth" else {"judge": recipe.back_end(judge)}
+    asks = judge == "likelihood" or judge not in JUDGES.names()
+    models: dict[str, Model] = {"judge": recipe.back_end(judge)} if asks else {}
 
     def rows() -> Rows:
         return compare(

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhi.errors import UsageError
+from rlhi.evaluation.judges import JUDGES
 from rlhi.flow.folder import RunFolder
-from rlhi.logs.files import find
+from rlhi.logs import languages, readers
+from rlhi.logs.files import expand
 from rlhi.models.factory import check, identify
+from rlhi.models.store import Store
 from rlhi.pipeline import data, evaluate, train
 from rlhi.pipeline.session import Session
 from rlhi.progress import Progress, Silent
@@ -54,7 +57,10 @@ class Outcome:
 def preflight(recipe: Recipe, steps: list[str]) -> None:
     """Raise `UsageError` at once where a path, a model or a server of the recipe cannot work."""
     if "ingest" in steps:
-        find(recipe.logs.paths)
+        expand(recipe.logs.paths)
+        languages.check(recipe.logs.languages)
+        if recipe.logs.format != "auto":
+            readers.choose(recipe.logs.format)
     truth = recipe.evaluation.truth
     if "evaluate" in steps and "truth" in recipe.evaluation.judges and not (Path(truth or "") / "turns.jsonl").exists():
         raise UsageError(
@@ -62,15 +68,16 @@ def preflight(recipe: Recipe, steps: list[str]) -> None:
         )
     names = {getattr(recipe.roles, role) for step in steps for role in USES.get(step, ())}
     if "evaluate" in steps:
-        names |= {judge for judge in recipe.evaluation.judges if judge != "truth"}
+        names |= {judge for judge in recipe.evaluation.judges if judge not in JUDGES.names()}
     if {"pairs", "train", "evaluate"} & set(steps):
         identify(recipe.back_end(LOCAL))
-    asyncio.run(_check([recipe.back_end(name) for name in sorted(names - {LOCAL})]))
+    asyncio.run(_check(recipe, sorted(names - {LOCAL})))
 
 
-async def _check(models: list[Any]) -> None:
-    for settings in models:
-        await check(settings)
+async def _check(recipe: Recipe, names: list[str]) -> None:
+    store = Store(Path(recipe.runs) / "completions.sqlite")
+    for name in names:
+        await check(recipe.back_end(name), store)
 
 
 def run(recipe: Recipe | str | Path, progress: Progress | None = None, steps: list[str] | None = None) -> Outcome:

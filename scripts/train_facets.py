@@ -26,8 +26,9 @@ from rlhi.personas.facets import FACETS, WISHES, Wish
 from rlhi.personas.reader import BUCKETS, MEMBERS, FacetReader, plain
 
 TARGET = Path(__file__).parent.parent / "src" / "rlhi" / "personas" / reader.WEIGHTS
-MOULDS_PER_FILLER = 24
-CHANNELS = 40
+MOULDS_PER_FILLER = 16
+CHANNELS = 24
+MEMBERS_OF_ENSEMBLE = 3
 HIDDEN = 64
 DROPPED = 0.1
 Example = tuple[str, frozenset[Wish]]
@@ -45,7 +46,7 @@ def written(rng: np.random.Generator) -> list[Example]:
         copies = 1 if not one.whole else 4 if one.wish else 6
         found += [(one.text, frozenset({one.wish} if one.wish else ()))] * copies
     found += [(text, frozenset()) for text in unwishing() for _ in range(2)]
-    for language, topics in _TOPICS.items():
+    for language, topics in wishes.table()["topics"].items():
         shapes = wishes.frames(language) * 5
         found += [(mould.format(x=rng.choice(topics)), frozenset()) for mould in shapes]
     return found
@@ -62,61 +63,6 @@ def unwishing() -> list[str]:
     return found + [context["request"] for context in contexts]
 
 
-_TOPICS = {
-    "en": [
-        "Lisbon",
-        "cats",
-        "the dog",
-        "sugar",
-        "it",
-        "that",
-        "Tom",
-        "nuts",
-        "a castle",
-        "the price",
-        "the second verse",
-        "the museum",
-        "a loop",
-        "blue",
-        "spicy",
-        "happy",
-        "funny",
-        "garlic",
-        "a hero",
-        "the rain",
-        "the date",
-        "onions",
-        "a wizard",
-        "the budget",
-        "the beach",
-        "dragons",
-        "the intro song",
-        "a sad ending",
-        "rhymes",
-        "scary",
-    ],
-    "es": [
-        "Lisboa",
-        "gatos",
-        "azúcar",
-        "eso",
-        "nueces",
-        "un castillo",
-        "el precio",
-        "el museo",
-        "ajo",
-        "la lluvia",
-        "cebolla",
-        "un dragón",
-        "divertido",
-        "azul",
-        "picante",
-        "la fecha",
-        "la playa",
-    ],
-}
-
-
 def world(which: Literal["train", "test"]) -> list[Example]:
     """The world's wishes and its reactions that wish nothing."""
     from rlhi.world.files import phrasings
@@ -126,13 +72,17 @@ def world(which: Literal["train", "test"]) -> list[Example]:
         for value, languages in values.items():
             found += [(text, frozenset({Wish(facet, value)})) for texts in languages.values() for text in texts]
     for languages in phrasings("reactions", which).values():
-        for texts in languages.values():
-            found += [(_filled(text), frozenset()) for text in texts]
+        for language, texts in languages.items():
+            found += [(_filled(text, topic), frozenset()) for text in texts for topic in _about(text, language)]
     return [(text, wished) for text, wished in found if text.strip()]
 
 
-def _filled(text: str) -> str:
-    return text.format(wish="", right="42", topic="Lisbon", condition="", request="what is the weather?")
+def _about(text: str, language: str) -> list[str]:
+    return wishes.table()["topics"][language][::3] if "{topic}" in text else [""]
+
+
+def _filled(text: str, topic: str) -> str:
+    return text.format(wish="", right="42", topic=topic, condition="", request="what is the weather?")
 
 
 def mixed(examples: list[Example], rng: np.random.Generator) -> list[Example]:
@@ -198,26 +148,33 @@ def train(examples: list[Example], epochs: int, seed: int) -> dict[str, np.ndarr
             {"params": [p for n, p in network.named_parameters() if "ngrams" not in n], "lr": 0.003},
         ]
     )
-    batch = 256
+    batch = 384
     steps = epochs * (len(examples) // batch + 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / steps))
     for _ in range(epochs):
         order = rng.permutation(len(examples))
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            spans = [np.arange(grams.starts[row], grams.starts[row + 1]) for row in rows]
+            counts = grams.starts[rows + 1] - grams.starts[rows]
+            offsets = np.concatenate([[0], np.cumsum(counts)])
+            picked = np.arange(offsets[-1]) + np.repeat(grams.starts[rows] - offsets[:-1], counts)
             # N-grams are dropped at random, so that no single one is trusted too much.
-            spans = [span[rng.random(len(span)) > DROPPED] for span in spans]
-            offsets = np.concatenate([[0], np.cumsum([len(span) for span in spans])])
-            picked = np.concatenate(spans)
-            ids, weights = torch.from_numpy(grams.ids[picked]), torch.from_numpy(scale[picked] / (1 - DROPPED))
+            kept = (rng.random(len(picked)) > DROPPED).astype(np.float32) / (1 - DROPPED)
+            ids, weights = torch.from_numpy(grams.ids[picked]), torch.from_numpy(scale[picked] * kept)
             loss = loss_of(*network(ids, torch.from_numpy(offsets), weights), target[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     state = {key: value.detach().numpy() for key, value in network.state_dict().items()}
-    return {"ngrams": state.pop("ngrams.weight").astype(np.float16), **state}
+    return state
+
+
+def joined(members: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Networks as the file holds them: n-gram vectors side by side in half precision, the rest stacked."""
+    ngrams = np.concatenate([member["ngrams.weight"] for member in members], axis=1).astype(np.float16)
+    rest = members[0].keys() - {"ngrams.weight"}
+    return {"ngrams": ngrams} | {key: np.stack([member[key] for member in members]) for key in sorted(rest)}
 
 
 def report(name: str, found: FacetReader, examples: list[Example], show: bool) -> None:
@@ -236,7 +193,7 @@ def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=TARGET)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--check", action="store_true", help="measure on the test phrasings too")
     args = parser.parse_args()
@@ -246,9 +203,10 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     hand, simulated = written(rng), world("train")
     # How well the hand-written wishes alone read phrasings that were not learnt: an honest look at generalisation.
-    alone = FacetReader(train(mixed(hand, rng), args.epochs, args.seed))
+    alone = FacetReader(joined([train(mixed(hand, rng), args.epochs, args.seed)]))
     report("hand-written only, on the world's train phrasings", alone, simulated, show=args.check)
-    content = save_tensors(train(mixed(hand + simulated * 5, rng), args.epochs, args.seed))
+    members = [train(mixed(hand + simulated * 5, rng), args.epochs, seed) for seed in range(MEMBERS_OF_ENSEMBLE)]
+    content = save_tensors(joined(members))
     args.out.write_bytes(content)
     print(f"{args.out} {len(content)} bytes, {time.monotonic() - start:.0f} s")
     if args.check:

@@ -13,7 +13,7 @@ import gzip
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,27 @@ def written_cases(rng: np.random.Generator, copies: int) -> list[Case]:
                 context = same[rng.integers(len(same))]
                 exchange = Exchange(context["request"], context["reply"], text, _earlier(contexts, rng))
                 cases.append(Case(exchange, block["label"], level, text, 2.0 / copies))
+    cases += _with_pasted_text(cases, contexts, rng)
     for said in wishes.complaints(rng, moulds=3):
         same = [context for context in contexts if context["language"] == said.language] or contexts
         context = same[rng.integers(len(same))]
         exchange = Exchange(context["request"], context["reply"], said.text, _earlier(contexts, rng))
-        cases.append(Case(exchange, "reattempt_with_feedback", 2, said.text, 0.5))
+        cases.append(Case(exchange, "reattempt_with_feedback", 2, said.text, 0.15))
     return cases
+
+
+def _with_pasted_text(cases: list[Case], contexts: list[dict[str, str]], rng: np.random.Generator) -> list[Case]:
+    """Copies of some cases with a text pasted below the message, as people do: length alone says little."""
+    found = []
+    for case in cases:
+        often = {"new_request": 0.5, "continuation": 0.2, "reattempt_with_feedback": 0.15}.get(case.label, 0.0)
+        if rng.random() < often * case.weight / 2:
+            pasted = " ".join(
+                contexts[place]["reply"] for place in rng.integers(len(contexts), size=rng.integers(1, 6))
+            )
+            message = f"{case.exchange.message}\n\n{pasted}"
+            found.append(replace(case, exchange=replace(case.exchange, message=message)))
+    return found
 
 
 def _earlier(contexts: list[dict[str, str]], rng: np.random.Generator) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 
 _NAMES: dict[str, str] = {
@@ -19,13 +20,20 @@ _NAMES: dict[str, str] = {
 
 _LINKS = (
     r"for|in|on|with|about|regarding|when(?: it(?: i|')s| talking| I ask)?(?: about| for| you write| writing)?"
-    r"|if it(?: i|')s(?: about)?|as for|para|en|con|cuando se trate? de|cuando hablamos de|si se trata de|sobre"
+    r"|if it(?: i|')s(?: about)?|as for|para|en|con|cuando se trat[ae] de|cuando hablamos de|si se trata de|sobre"
     r"|bei|für|in|pour|dans|em|nos?|nas?|для|в"
 )
 _DETERMINERS = r"(?:(?:the|my|any|all|your|every|los|las|el|la|mis|les|mes|den|meinen|os|as) )?"
 _CONDITIONS = [
     (kind, re.compile(rf"\b(?:{_LINKS}) {_DETERMINERS}(?:{words})\b", re.IGNORECASE)) for kind, words in _NAMES.items()
 ]
+
+_LIMIT = re.compile(rf"\b(?:{_LINKS}) {_DETERMINERS}([\w-]{{5,20}}):", re.IGNORECASE)
+_SPELLINGS = {
+    **{kind: kind for kind in _NAMES},
+    **{"recetas": "recipes", "viajes": "travel", "correos": "e-mails", "código": "code", "consejos": "advice"},
+    **{"cálculos": "maths", "recomendaciones": "recommendations", "explicaciones": "explanations"},
+}
 
 _REQUESTS: dict[str, str] = {
     "code": r"\b(?:python|javascript|java|sql|html|css|regex|function|code|snippet|script|program(?:me|a|ar)?"
@@ -50,12 +58,23 @@ def request_kind(request: str) -> str:
 
 
 def said_condition(clause: str) -> str:
-    """The kind of request that a clause limits a wish to ("for recipes: …"), or an empty string."""
-    return next((kind for kind, words in _CONDITIONS if words.search(clause)), "")
+    """The kind of request that a clause limits a wish to ("for recipes: …"), or an empty string.
+
+    A misspelt kind is understood before a colon ("for reciepes: …").
+    """
+    found = next((kind for kind, words in _CONDITIONS if words.search(clause)), "")
+    limit = None if found else _LIMIT.search(clause)
+    if limit:
+        close = difflib.get_close_matches(limit.group(1).lower(), _SPELLINGS, n=1, cutoff=0.8)
+        found = _SPELLINGS[close[0]] if close else ""
+    return found
 
 
 def without_condition(clause: str) -> str:
     """The clause without the words that limit it."""
+    misspelt = bool(said_condition(clause))
     for _, words in _CONDITIONS:
         clause = words.sub(" ", clause)
+    if misspelt:
+        clause = _LIMIT.sub(" ", clause)
     return clause.strip(" ,:;-")

@@ -33,8 +33,9 @@ def plain(clause: str) -> str:
 class FacetReader:
     """Which facets a clause speaks of, and which value it wants in each.
 
-    Network: h = relu(W₁ Σ e(g)/√n + b₁) over the clause's n n-grams g; P(facet) = σ(W₂ h + b₂) for each facet on its
-    own; P(value | facet) = softmax of the facet's rows of W₃ h + b₃.
+    Several networks, their logits averaged, each: h = relu(W₁ Σ e(g)/√n + b₁) over the clause's n n-grams g;
+    P(facet) = σ(W₂ h + b₂) for each facet on its own; P(value | facet) = softmax of the facet's rows of W₃ h + b₃.
+    The tensors carry the networks on their first axis; `ngrams` holds them side by side.
     """
 
     def __init__(self, tensors: dict[str, NDArray[np.float32]]) -> None:
@@ -45,8 +46,12 @@ class FacetReader:
         t = self._tensors
         text = Text.of([plain(clause) for clause in clauses])
         summed = bags(text, text.tokens(), BUCKETS).sums(t["ngrams"])
-        hidden = np.maximum(summed @ t["hidden.weight"].T + t["hidden.bias"], 0)
-        return hidden @ t["facets.weight"].T + t["facets.bias"], hidden @ t["wishes.weight"].T + t["wishes.bias"]
+        parts = summed.reshape(len(clauses), len(t["hidden.bias"]), -1)
+        hidden = np.einsum("cnd,nhd->cnh", parts, t["hidden.weight"]) + t["hidden.bias"]
+        hidden = np.maximum(hidden, 0)
+        facets = np.einsum("cnh,nfh->cnf", hidden, t["facets.weight"]) + t["facets.bias"]
+        wishes = np.einsum("cnh,nwh->cnw", hidden, t["wishes.weight"]) + t["wishes.bias"]
+        return facets.mean(axis=1), wishes.mean(axis=1)
 
     def facets(self, clause: str) -> dict[str, float]:
         """Probability that a clause speaks of each facet."""

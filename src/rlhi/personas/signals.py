@@ -10,10 +10,17 @@ from rlhi.feedback.clauses import clauses
 from rlhi.personas.facets import FACETS, Wish
 from rlhi.personas.kinds import request_kind, said_condition, without_condition
 from rlhi.personas.reader import load
-from rlhi.records import Conversation, LabelledTurn, TurnRef
+from rlhi.records import Conversation, Label, LabelledTurn, TurnRef
 
 MAX_STATEMENT_CHARS = 200
 SURE, POSSIBLE = 0.9, 0.2
+TRUST: dict[Label, float] = {
+    "reattempt_with_feedback": 1.0,
+    "reattempt_without_feedback": 0.9,
+    "positive_feedback": 0.7,
+}
+"""Weight of what a message of each label says. A vague complaint may name a wish all the same; praise shows what is
+liked rather than what is missed, so it takes two to be believed. Other messages are not about answers."""
 
 _CHANGE = re.compile(
     r"\b(?:from now on|changed my mind|change of mind|new rule|from today|forget (?:what|everything) I"
@@ -115,7 +122,7 @@ def signals(conversation: Conversation, labels: Mapping[int, LabelledTurn], plac
     places = conversation.user_turns()
     found: list[Signal] = []
     for turn, label in sorted(labels.items()):
-        if label.label not in ("reattempt_with_feedback", "positive_feedback") or turn >= len(places):
+        if label.label not in TRUST or turn >= len(places):
             continue
         message = conversation.messages[places[turn]]
         change = bool(_CHANGE.search(message.content))
@@ -124,16 +131,16 @@ def signals(conversation: Conversation, labels: Mapping[int, LabelledTurn], plac
         )
         ref = TurnRef(conversation_id=conversation.conversation_id, turn=turn)
         at = message.timestamp or conversation.started_at
-        condition = ""
+        trust = TRUST[label.label]
         for clause in clauses(message.content):
             if commands(clause):
                 continue
-            condition = said_condition(clause) or condition
+            condition = said_condition(clause)
             wishes = _said(clause)
             for wish, chance in wishes.items():
                 only = FACETS[wish.facet].only
                 limit = "" if only else condition
-                found.append(Signal(wish, "", limit, task, chance, change, ref, at, place))
+                found.append(Signal(wish, "", limit, task, trust * chance, change, ref, at, place))
             own = "" if wishes else _own_words(clause, label)
             if own:
                 found.append(Signal(None, own, condition, task, 0.5, change, ref, at, place))

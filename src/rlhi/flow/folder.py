@@ -109,15 +109,9 @@ class RunFolder:
     ) -> None:
         """Write rows, drops and failures of a stage, then its manifest entry."""
         self.begin(name)
-        path, flat = self.rows_path(name), name.replace("/", "-")
+        path = self.rows_path(name)
         write_rows(path, record, rows)
-        files = [path]
-        for kind, lost in (("dropped", dropped), ("failed", failed)):
-            file = self.path / kind / f"{flat}.parquet"
-            file.unlink(missing_ok=True)
-            if lost:
-                write_rows(file, type(lost[0]), lost)
-                files.append(file)
+        files = [path, *self._write_lost(name, "dropped", dropped), *self._write_lost(name, "failed", failed)]
         counts = {
             "rows_in": rows_in,
             "rows_out": count_rows(path),
@@ -125,6 +119,14 @@ class RunFolder:
             "failed": len(failed),
         }
         self.finish(name, identity, files, counts | (facts or {}))
+
+    def _write_lost(self, name: str, kind: str, lost: Sequence[Dropped] | Sequence[Failed]) -> list[Path]:
+        file = self.path / kind / f"{name.replace('/', '-')}.parquet"
+        file.unlink(missing_ok=True)
+        if not lost:
+            return []
+        write_rows(file, type(lost[0]), lost)
+        return [file]
 
     def work_dir(self, name: str, identity: Identity) -> Path:
         """Folder for a long piece of work that resumes by itself; emptied if it was begun for another identity."""
@@ -137,7 +139,9 @@ class RunFolder:
             write_atomic(mark, expected.encode())
         return folder
 
-    def publish(self, name: str, made: Path, identity: Identity, facts: dict[str, Any]) -> None:
+    def publish(
+        self, name: str, made: Path, identity: Identity, facts: dict[str, Any], dropped: Sequence[Dropped] = ()
+    ) -> None:
         """Move a finished folder from the work folder to its place in the run and enter it in the manifest."""
         self.begin(name)
         place = self.path / name
@@ -145,7 +149,7 @@ class RunFolder:
             shutil.rmtree(place)
         place.parent.mkdir(parents=True, exist_ok=True)
         made.rename(place)
-        self.finish(name, identity, [place], facts)
+        self.finish(name, identity, [place, *self._write_lost(name, "dropped", dropped)], facts)
         shutil.rmtree(made.parent)
 
     def _save(self) -> None:

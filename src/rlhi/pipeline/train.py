@@ -8,7 +8,7 @@ from rlhi.errors import StageError
 from rlhi.flow.identity import code_digest
 from rlhi.flow.table import read_many
 from rlhi.models.factory import identify
-from rlhi.pipeline.session import Session
+from rlhi.pipeline.session import Session, describe
 from rlhi.recipe import EMBEDDED, LOCAL, Arm
 from rlhi.records import PreferencePair
 
@@ -76,7 +76,8 @@ def _train(session: Session, kind: str, seed: int) -> None:
         "dropped": result.drop_counts(),
         "failed": 0,
         "seconds": round(time.monotonic() - began, 3),
-        "summary": f"{result.steps} steps",
+        "summary": f"{result.steps} steps. {result.validation}",
+        "metrics": result.metrics,
     }
-    folder.publish(name, work / "policy", identity, facts)
-    session.progress.finish(name, f"{result.pairs} pairs, {result.steps} steps")
+    folder.publish(name, work / "policy", identity, facts, result.dropped)
+    session.progress.finish(name, describe(folder.stage(name)))

@@ -23,7 +23,8 @@ WANTED_WORDS: dict[Kind, tuple[int, int]] = {
     "email": (10, 50),
 }
 """Fewest and most words of a usual reply where the user has no wish of length (all other kinds: 15 to 60)."""
-SHORT_WORDS, DETAILED_WORDS = (8, 34), (35, 70)
+SHORT, DETAILED, DETAILED_EMAIL = (8, 34), (35, 70), (28, 60)
+"""The same where the user has one."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,12 @@ class Truth:
 
 def _wanted_words(turn: TrueTurn) -> tuple[int, int]:
     length = turn.wanted.get("length")
+    kind = turn.request.kind if turn.request else None
+    if length == "short":
+        return SHORT
     if length:
-        return SHORT_WORDS if length == "short" else DETAILED_WORDS
-    return WANTED_WORDS.get(turn.request.kind, (15, 60)) if turn.request else (0, 0)
+        return DETAILED_EMAIL if kind == "email" else DETAILED
+    return WANTED_WORDS.get(kind, (15, 60)) if kind else (0, 0)
 
 
 def _read(path: Path) -> Iterator[Any]:

@@ -161,7 +161,8 @@ def train(examples: list[Example], epochs: int, seed: int) -> dict[str, np.ndarr
             # N-grams are dropped at random, so that no single one is trusted too much.
             kept = (rng.random(len(picked)) > DROPPED).astype(np.float32) / (1 - DROPPED)
             ids, weights = torch.from_numpy(grams.ids[picked]), torch.from_numpy(scale[picked] * kept)
-            loss = loss_of(*network(ids, torch.from_numpy(offsets), weights), target[rows])
+            facets, wished = network(ids, torch.from_numpy(offsets), weights)
+            loss = loss_of(facets, wished, target[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -205,7 +206,9 @@ def main() -> None:
     # How well the hand-written wishes alone read phrasings that were not learnt: an honest look at generalisation.
     alone = FacetReader(joined([train(mixed(hand, rng), args.epochs, args.seed)]))
     report("hand-written only, on the world's train phrasings", alone, simulated, show=args.check)
-    members = [train(mixed(hand + simulated * 5, rng), args.epochs, seed) for seed in range(MEMBERS_OF_ENSEMBLE)]
+    members = [
+        train(mixed(hand + simulated * 5, rng), args.epochs, args.seed + place) for place in range(MEMBERS_OF_ENSEMBLE)
+    ]
     content = save_tensors(joined(members))
     args.out.write_bytes(content)
     print(f"{args.out} {len(content)} bytes, {time.monotonic() - start:.0f} s")

@@ -65,7 +65,7 @@ def test_bags_hold_the_same_grams_whatever_stands_beside() -> None:
 
 
 def test_context_features_measure_repetition() -> None:
-    common = common_words(["please tell me about it", "tell me about that please"], 2)
+    common = common_words(["please tell me about it", "tell me about that please"], 3)
     same = Exchange("Tell me about volcanoes", "They erupt.", "tell me about volcanoes")
     other = Exchange("Tell me about volcanoes", "They erupt.", "Tell me about Mozart")
     table = features([same, other], common).context

@@ -99,6 +99,13 @@ def test_a_condition_that_is_said_is_kept() -> None:
     assert last(says("a", "1", "In e-mails: be more formal please")) == [("e-mails", "Prefers a formal tone.")]
 
 
+def test_back_and_forth_between_kinds_of_request_is_a_condition() -> None:
+    recipe, code = "Give me a recipe for lentil soup", "Write a Python function that sorts a list"
+    wishes = [(recipe, "too long, shorter please"), (code, "more detail please")] * 2
+    said = [says(f"c{n}", str(n + 1), wish, request=request) for n, (request, wish) in enumerate(wishes)]
+    assert sorted(last(*said)) == [("code", DETAILED[1]), ("recipes", SHORT[1])]
+
+
 @pytest.mark.parametrize(
     ("wish", "statement"),
     [

@@ -68,7 +68,7 @@ class Tokens:
 
     def content(self) -> NDArray[np.bool_]:
         """Tokens that carry a topic: ideographs, and words of at least four characters."""
-        return (self.kinds == _IDEOGRAPH) | ((self.kinds == _WORD) & (self.lengths >= 4))
+        return np.asarray((self.kinds == _IDEOGRAPH) | ((self.kinds == _WORD) & (self.lengths >= 4)), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ _LONGEST = 4096
 
 @cache
 def _powers() -> Hashes:
-    return np.cumprod(np.full(_LONGEST, _BASE, dtype=np.uint64))
+    return np.cumprod(np.full(_LONGEST, _BASE, dtype=np.uint64), dtype=np.uint64)
 
 
 def _scramble(hashes: Hashes) -> Hashes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
-from rlhi.personas.facets import Wish, statement
+from rlhi.personas.facets import FACETS, Wish, statement
 from rlhi.personas.signals import Signal
 from rlhi.records import Statement, TurnRef
 
@@ -66,15 +67,39 @@ def _update(belief: Belief | None, signal: Signal) -> Belief:
 
 def beliefs(signals: Iterable[Signal]) -> dict[tuple[str, str], Belief]:
     """What is held after all signals, in the order they were said, by facet and condition."""
+    heard = [signal for signal in signals if signal.wish is not None]
     held: dict[tuple[str, str], Belief] = {}
-    heard: dict[str, list[Signal]] = {}
-    for signal in signals:
-        if signal.wish is None:
-            continue
-        key = (signal.wish.facet, signal.condition)
-        held[key] = _update(held.get(key), signal)
-        heard.setdefault(signal.wish.facet, []).append(signal)
+    for signal in _with_kinds(heard):
+        if signal.wish is not None:
+            key = (signal.wish.facet, signal.condition)
+            held[key] = _update(held.get(key), signal)
     return {key: belief for key, belief in held.items() if not _implied(key, belief, held)}
+
+
+def _with_kinds(heard: Sequence[Signal]) -> list[Signal]:
+    """The signals, with the kind of request as the condition where it explains a facet better than time does."""
+    by_facet: dict[str, list[Signal]] = {}
+    for signal in heard:
+        if signal.wish is not None and not signal.condition:
+            by_facet.setdefault(signal.wish.facet, []).append(signal)
+    depends = {facet for facet, said in by_facet.items() if not FACETS[facet].only and _kind_decides(said)}
+    return [
+        replace(signal, condition=signal.kind)
+        if signal.wish is not None and not signal.condition and signal.wish.facet in depends
+        else signal
+        for signal in heard
+    ]
+
+
+def _kind_decides(said: Sequence[Signal]) -> bool:
+    """Whether the user goes back and forth between values, and each kind of request has its own, said twice or more."""
+    values: dict[str, set[Wish | None]] = {}
+    for signal in said:
+        values.setdefault(signal.kind, set()).add(signal.wish)
+    steady = all(kind and len(wanted) == 1 for kind, wanted in values.items())
+    often = all(sum(signal.kind == kind for signal in said) >= 2 for kind in values)
+    switches = sum(left.wish != right.wish for left, right in pairwise(said))
+    return steady and often and switches >= 2
 
 
 def _implied(key: tuple[str, str], belief: Belief, held: dict[tuple[str, str], Belief]) -> bool:

@@ -28,7 +28,7 @@ def recipe(folder: Path, **changes: Any) -> dict[str, Any]:
         "runs": str(folder / "runs"),
         "logs": {"paths": [str(folder / "world" / "logs")], "heldout_users": 0.4},
         "pairs": {
-            "rollout": {"max_tokens": 48},
+            "rollout": {"max_tokens": 110},
             "max_prompt_tokens": 400,
             "max_length_ratio": 50,
             "ugr": {"max_per_user": 3, "min_margin": -1000, "validity_margin": 1000},
@@ -39,7 +39,7 @@ def recipe(folder: Path, **changes: Any) -> dict[str, Any]:
             "judges": ["truth"],
             "truth": str(folder / "world" / "truth"),
             "max_turns": 8,
-            "max_tokens": 48,
+            "max_tokens": 110,
             "bootstrap": 100,
         },
         **changes,

@@ -156,7 +156,7 @@ def test_hostile_text_is_inert_everywhere(data: ReportData) -> None:
                 "personalization": 0.5,
                 "correctness": 0.5,
                 "overall": 0.5,
-                "judged_words": 1.0,
+                "words": 1.0,
                 "wanted_words": 1.0,
                 "wanted_low": 1.0,
                 "wanted_high": 1.0,

@@ -26,8 +26,8 @@ from rlhi.pipeline.data import token_counter
 from rlhi.pipeline.session import Rows, Session
 from rlhi.pipeline.train import policy_name
 from rlhi.recipe import LOCAL, Arm, Model
-from rlhi.settings import slug
 from rlhi.records import Conversation, LabelledTurn, PersonaCard, PreferencePair, Reply, Score, Verdict
+from rlhi.settings import slug
 
 if TYPE_CHECKING:
     from rlhi.world.truth import Truth

@@ -295,7 +295,7 @@ def figure_names(runs: Sequence[Training]) -> list[str]:
 
 def absolute_rows(data: ReportData) -> list[Mapping[str, Any]]:
     """Absolute figures over all turns, in the recipe's order of arms; empty where no truth is known."""
-    rows = {row["arm"]: row for row in data.arms if row.get("turns", "all") == "all"}
+    rows = {row["arm"]: row for row in data.arms}
     known = [rows[mark.name] for mark in arms(data) if mark.name in rows]
     return known if any(row.get("personalization") is not None for row in known) else []
 

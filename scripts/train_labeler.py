@@ -71,7 +71,7 @@ def written_cases(rng: np.random.Generator, copies: int) -> list[Case]:
         same = [context for context in contexts if context["language"] == said.language] or contexts
         context = same[rng.integers(len(same))]
         exchange = Exchange(context["request"], context["reply"], said.text, _earlier(contexts, rng))
-        cases.append(Case(exchange, "reattempt_with_feedback", 2, said.text, 0.15))
+        cases.append(Case(exchange, "reattempt_with_feedback", 2, said.text, 0.3))
     return cases
 
 

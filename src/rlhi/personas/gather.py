@@ -11,7 +11,7 @@ from rlhi.personas.signals import Signal
 from rlhi.records import Statement, TurnRef
 
 OWN_WORDS_CONFIDENCE = 0.3
-FORGETTING = 0.985
+FORGETTING = 0.99
 """Factor on the confidence for each conversation since the last confirmation."""
 
 
@@ -31,8 +31,8 @@ class Belief:
     """Signals for another value since the last confirmation."""
 
     def confidence(self, now: int) -> float:
-        """Chance that it was said × trust by repetition (0.7, 0.85, 0.93, …) × recency, halved by an open rival."""
-        trust = 1 - 0.3 * 0.5 ** (self.times - 1)
+        """Chance that it was said × trust by repetition (0.75, 0.88, 0.94, …) × recency, halved by an open rival."""
+        trust = 1 - 0.25 * 0.5 ** (self.times - 1)
         doubt = 0.6 if self.rival else 1.0
         return round(self.chance * trust * doubt * FORGETTING ** max(0, now - self.last), 4)
 

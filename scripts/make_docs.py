@@ -1,7 +1,7 @@
 """Write the reference pages that follow from the code: docs/recipe.md and docs/commands.md.
 
-    python scripts/make_docs.py           # write
-    python scripts/make_docs.py --check   # exit 1 where a page is not what the code says
+python scripts/make_docs.py           # write
+python scripts/make_docs.py --check   # exit 1 where a page is not what the code says
 """
 
 from __future__ import annotations
@@ -41,15 +41,13 @@ This page is made from the code by `scripts/make_docs.py`.
 
 def _sections(section: type[BaseModel], title: str) -> str:
     rows, inner = [], ""
-    for key, default, meaning in settings_table(section):
-        kind = section.model_fields[key].annotation
+    for key, value, meaning in settings_table(section):
+        kind, default = section.model_fields[key].annotation, f"`{value}`"
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             inner += _sections(kind, f"{title}.{key}" if title else key)
             default = f"section [`{key}`](#{f'{title}.{key}'.strip('.').replace('.', '')})"
         elif key == "arms":
             default = "the six arms of the method's table"
-        else:
-            default = f"`{default}`"
         rows.append(f"| `{key}` | {default} | {meaning} |".replace("\n", " "))
     table = "\n".join(["| key | default | meaning |", "|---|---|---|", *rows])
     return f"\n## {title or 'Top level'}\n\n{section.__doc__ or ''}\n\n{table}\n" + inner

@@ -119,6 +119,10 @@ def test_ingest_and_label_work_alone(done: tuple[Path, dict[str, Any]], tmp_path
     assert early.returncode == 2 and "Traceback" not in early.stderr
 
 
+SERVER = "models.s={backend: openai, model: x, base_url: 'http://127.0.0.1:9/v1'}"
+KEYED = SERVER.replace("}", ", api_key_env: NO_SUCH_KEY}")
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -127,13 +131,12 @@ def test_ingest_and_label_work_alone(done: tuple[Path, dict[str, Any]], tmp_path
         (["logs.languages=[klingon]"], ["klingon"]),
         (["training.model=no/such/model"], ["no/such/model"]),
         (["evaluation.truth=nowhere"], ["nowhere", "rlhi world"]),
-        (["models.s={backend: opnai, model: x, base_url: 'http://127.0.0.1:9/v1'}", "roles.policy=s"], ["opnai", "openai"]),
-        (["models.s={backend: openai, model: x, base_url: 'http://127.0.0.1:9/v1'}", "roles.policy=s"], ["127.0.0.1:9"]),
-        (["models.s={backend: openai, model: x, base_url: 'http://127.0.0.1:9/v1', api_key_env: NO_SUCH_KEY}",
-          "roles.labeler=s"], ["NO_SUCH_KEY"]),
+        ([SERVER.replace("openai", "opnai"), "roles.policy=s"], ["opnai", "openai"]),
+        ([SERVER, "roles.policy=s"], ["127.0.0.1:9"]),
+        ([KEYED, "roles.labeler=s"], ["NO_SUCH_KEY"]),
         (["trainin.beta=1"], ["trainin", "training"]),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_recipe_ends_at_once(
     done: tuple[Path, dict[str, Any]], tmp_path: Path, settings: list[str], words: list[str]
 ) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from random import Random
 
 import orjson
 import pytest
 
 from rlhi.feedback.label import Answer
 from rlhi.personas.render import HEAD, TAIL
-from rlhi.world.corpus import role_samples, samples
+from rlhi.world.corpus import LIFE, SCHOOL, role_samples, samples
+from rlhi.world.detect import detect
+from rlhi.world.dialogue import Conversation
 from rlhi.world.files import reactions
+from rlhi.world.users import make_person
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,23 @@ def test_personas_are_rendered_as_the_package_renders_them(corpus):
 
 def test_some_dialogues_have_no_persona(corpus):
     assert sum(s.messages[0].role == "user" for s in corpus) > 100
+
+
+def test_at_school_wishes_are_met_more_often():
+    def share(lesson):
+        rng = Random(1)
+        met = []
+        for _ in range(80):
+            person = make_person(rng)
+            chat = Conversation(person, "train", rng, lesson.chat, tuple(person.preferences)).run()
+            for exchange in chat:
+                if exchange.request:
+                    got = detect(exchange.reply, exchange.request)
+                    met += [got[name] == value for name, value in exchange.wanted.items()]
+        return sum(met) / len(met)
+
+    assert share(SCHOOL) > 0.93
+    assert 0.55 < share(LIFE) < 0.8
 
 
 def test_no_phrasing_of_the_test_set_is_taught(corpus):

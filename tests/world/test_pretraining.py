@@ -10,10 +10,15 @@ import pytest
 import torch
 
 from rlhi.world.corpus import samples
-from rlhi.world.pretraining import Plan, batch_loss, batches, encode, make_model, rate, train, train_tokenizer
+from rlhi.world.pretraining import Phase, Plan, batch_loss, batches, encode, make_model, rate, train, train_tokenizer
 
+PHASES = (
+    Phase("life", steps=3, learning_rate=1e-3, horizon=8, warmup=2),
+    Phase("school", steps=2, learning_rate=5e-4, horizon=4),
+    Phase("life", steps=2, learning_rate=2e-4, horizon=2),
+)
 TINY = Plan(
-    vocabulary=400, tokenizer_samples=60, width=32, layers=1, ffn=64, heads=2, kv_heads=1, tokens=2048 * 6, batch=2048
+    vocabulary=400, tokenizer_samples=60, width=32, layers=1, ffn=64, heads=2, kv_heads=1, batch=2048, phases=PHASES
 )
 
 
@@ -39,7 +44,7 @@ def test_chats_are_encoded_as_the_template_writes_them(tokenizer):
 
 
 def test_batches_hold_their_size_and_longest_chat(tokenizer):
-    for rows in itertools.islice(batches(TINY, tokenizer), 20):
+    for rows in batches(TINY, tokenizer):
         width = max(len(ids) for ids, _ in rows)
         assert width <= TINY.longest
         assert width * len(rows) <= TINY.batch
@@ -59,12 +64,18 @@ def test_the_loss_is_the_mean_over_learnt_tokens(tokenizer):
     assert float(loss.detach()) == pytest.approx(total / count, rel=2e-2)
 
 
-def test_the_rate_warms_up_and_ends_at_a_twentieth():
-    plan = Plan()
-    assert rate(plan, 0) == pytest.approx(plan.learning_rate / plan.warmup)
-    assert rate(plan, plan.warmup) == pytest.approx(plan.learning_rate)
-    assert rate(plan, plan.steps) == pytest.approx(plan.learning_rate / 20)
-    assert all(math.isfinite(rate(plan, step)) for step in range(plan.steps))
+def test_the_rate_warms_up_and_falls_in_each_phase():
+    assert rate(TINY, 0) == pytest.approx(1e-3 / 2)
+    assert rate(TINY, 1) == rate(TINY, 2) == pytest.approx(1e-3)
+    assert rate(TINY, 3) == pytest.approx(5e-4)
+    assert rate(TINY, 4) == pytest.approx(5e-4 * (0.05 + 0.475 * (1 + math.cos(math.pi / 4))))
+    assert rate(TINY, 5) == pytest.approx(2e-4)
+    with pytest.raises(IndexError, match="7 steps"):
+        rate(TINY, 7)
+
+
+def test_a_plan_has_as_many_batches_as_steps(tokenizer):
+    assert len(list(batches(TINY, tokenizer))) == TINY.steps == 7
 
 
 def weights(folder):

@@ -17,7 +17,7 @@ from rlhi.world.preferences import CONDITIONS, condition_kind, dimensions
 from rlhi.world.score import combined
 from rlhi.world.simulate import write_world
 from rlhi.world.truth import Truth
-from rlhi.world.writer import prior_style, render
+from rlhi.world.writer import default_language, prior_style, render
 
 MONDAY = datetime.fromisoformat("2025-01-06T00:00:00+00:00")
 
@@ -35,7 +35,7 @@ def test_a_reply_that_meets_all_is_worth_one_and_a_wrong_style_less(truth):
     assert len(scored) > 200
     for turn in scored:
         place = turn.conversation_id, turn.turn
-        style = prior_style(turn.request, rng) | turn.wanted
+        style = prior_style(turn.request, rng) | {"language": default_language(turn.request)} | turn.wanted
         best = truth.score(*place, render(turn.request, style, rng))
         assert (best.personalization, best.instruction_following, best.overall) == (1, 1, 1)
         low, high = best.wanted_words

@@ -35,7 +35,28 @@ class Sample:
     last_only: bool
 
 
-def samples(seed: int) -> Iterator[Sample]:
+@dataclass(frozen=True)
+class Lesson:
+    """How the assistant of the corpus behaves."""
+
+    chat: Habits
+    """In a conversation."""
+    rewriter: Habits
+    """As the rewriter."""
+    bare: float
+    """Share of chats without a persona, 0–1."""
+
+
+DILIGENT = Habits(
+    attentive=1.0, follow_attentive=0.97, revise=0.97, remember=0.9, keep=0.95, mistake=0.02, mistake_again=0.05
+)
+SCHOOL = Lesson(DILIGENT, DILIGENT, bare=0.2)
+"""An assistant that does as it is told: from it a small model learns what the words mean."""
+LIFE = Lesson(Habits(), REWRITER, bare=0.34)
+"""The assistant that the embedded model is to be: it follows in part and makes mistakes."""
+
+
+def samples(seed: int, lesson: Lesson = LIFE) -> Iterator[Sample]:
     """Pretraining samples without end, the same for the same seed."""
     rng = Random(seed)
     while True:
@@ -43,7 +64,7 @@ def samples(seed: int) -> Iterator[Sample]:
         make = rng.choices(
             (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge), (70, 13, 6, 3, 2, 3, 3)
         )[0]
-        sample = make(person, rng)
+        sample = make(person, rng, lesson)
         if sample:
             yield sample
 
@@ -54,18 +75,18 @@ def role_samples(seed: int, number: int) -> list[tuple[str, Sample]]:
     makers = {"label": _label, "persona": _persona, "validity": _validity, "rubric": _rubric, "judge": _judge}
     found: list[tuple[str, Sample]] = []
     for role, make in makers.items():
-        made = filter(None, (make(make_person(rng), rng) for _ in itertools.count()))
+        made = filter(None, (make(make_person(rng), rng, LIFE) for _ in itertools.count()))
         found += [(role, sample) for sample in itertools.islice(made, number)]
     return found
 
 
-def _told(person: Person, rng: Random) -> tuple[tuple[Preference, ...], str]:
+def _told(person: Person, rng: Random, bare: float) -> tuple[tuple[Preference, ...], str]:
     """What the system message tells of the person: most of it, one or two things, or nothing; and the message."""
     roll = rng.random()
-    if roll < 0.34:
+    if roll < bare:
         return (), ""
     known = list(person.preferences)
-    if roll < 0.55:
+    if roll < bare + 0.21:
         known = rng.sample(known, rng.randint(1, 2))
     else:
         known = [p for p in known if rng.random() < 0.85] or known[:1]
@@ -81,28 +102,30 @@ def _chat(exchanges: list[Exchange]) -> list[ChatMessage]:
     return said
 
 
-def _dialogue(person: Person, rng: Random) -> Sample:
-    known, system = _told(person, rng)
+def _dialogue(person: Person, rng: Random, lesson: Lesson) -> Sample:
+    known, system = _told(person, rng, lesson.bare)
     head = [ChatMessage(role="system", content=system)] if system else []
-    exchanges = Conversation(person, "train", rng, known=known).run()
+    exchanges = Conversation(person, "train", rng, lesson.chat, known).run()
     return Sample((*head, *_chat(exchanges)), last_only=False)
 
 
-def _rewrite(person: Person, rng: Random) -> Sample | None:
-    known, system = _told(person, rng)
-    exchanges = Conversation(person, "train", rng, known=known).run()
+def _rewrite(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
+    known, system = _told(person, rng, lesson.bare)
+    exchanges = Conversation(person, "train", rng, lesson.chat, known).run()
     places = [place for place, e in enumerate(exchanges) if e.label == "reattempt_with_feedback"]
     if not places:
         return None
     place = rng.choice(places)
     chat = _chat(exchanges[: place + 1])[:-1]
     task = prompts.render("rewrite", trusted={"persona": system})[0]
-    reply = ChatMessage(role="assistant", content=_rewritten(exchanges, place, known, rng))
+    reply = ChatMessage(
+        role="assistant", content=_rewritten(exchanges[place - 1 : place + 1], known, rng, lesson.rewriter)
+    )
     return Sample((task, *chat, reply), last_only=True)
 
 
-def _rewritten(exchanges: list[Exchange], place: int, known: tuple[Preference, ...], rng: Random) -> str:
-    exchange, before = exchanges[place], exchanges[place - 1]
+def _rewritten(pair: list[Exchange], known: tuple[Preference, ...], rng: Random, habits: Habits) -> str:
+    before, exchange = pair
     task = exchange.request or before.request
     if task is None:
         raise ValueError("A message with feedback stands after a reply to a request.")
@@ -111,7 +134,7 @@ def _rewritten(exchanges: list[Exchange], place: int, known: tuple[Preference, .
     revised = answer(
         task,
         rng,
-        REWRITER,
+        habits,
         known=wanted(known, task.kind),
         named=named,
         previous=style,
@@ -132,7 +155,7 @@ def _task(messages: tuple[ChatMessage, ...], value: object) -> Sample:
     return Sample((*messages, ChatMessage(role="assistant", content=text)), last_only=True)
 
 
-def _label(person: Person, rng: Random) -> Sample | None:
+def _label(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     pair = _reaction(person, rng)
     if pair is None:
         return None
@@ -147,7 +170,7 @@ def _label(person: Person, rng: Random) -> Sample | None:
     return _task(prompts.render("label", request=before.text, reply=before.reply, message=after.text), value)
 
 
-def _persona(person: Person, rng: Random) -> Sample | None:
+def _persona(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     known: dict[tuple[str, str], list[str]] = {}
     lines: list[str] = []
     for _ in range(3):
@@ -170,7 +193,7 @@ def _persona(person: Person, rng: Random) -> Sample | None:
     return _task(prompts.render("persona", known="nothing", turns="\n".join(lines)), value)
 
 
-def _validity(person: Person, rng: Random) -> Sample | None:
+def _validity(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     pair = _reaction(person, rng, ("reattempt_with_feedback",))
     if pair is None or pair[0].request is None or not pair[1].named:
         return None
@@ -201,7 +224,7 @@ def _scored(person: Person, rng: Random) -> tuple[str, Exchange, list[tuple[str,
     return lines, exchange, rated
 
 
-def _rubric(person: Person, rng: Random) -> Sample | None:
+def _rubric(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     scored = _scored(person, rng)
     if scored is None:
         return None
@@ -211,7 +234,7 @@ def _rubric(person: Person, rng: Random) -> Sample | None:
     return _task(messages, {"score": round(1 + 9 * worth["overall"])})
 
 
-def _judge(person: Person, rng: Random) -> Sample | None:
+def _judge(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     scored = _scored(person, rng)
     if scored is None:
         return None

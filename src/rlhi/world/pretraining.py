@@ -9,17 +9,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
-from rlhi.world.corpus import Sample, samples
+from rlhi.world.corpus import LIFE, SCHOOL, Sample, samples
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of the training."""
+
+    lesson: Literal["life", "school"]
+    """What is taught; see `rlhi.world.corpus`."""
+    steps: int
+    """Optimizer steps."""
+    learning_rate: float
+    """At its begin; it follows a cosine to a twentieth of that over `horizon` steps."""
+    horizon: int
+    """Steps over which the cosine runs; where it is longer than the phase, the phase ends before the cosine does."""
+    warmup: int = 0
+    """Steps of linear warm-up before the cosine."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +57,20 @@ class Plan:
     """Most positions, in tokens."""
     longest: int = 640
     """Longest chat learnt, in tokens; longer ones are left out."""
-    tokens: int = 10_000_000
-    """Tokens to train on, padding included."""
     batch: int = 4096
     """Tokens of a step, padding included."""
-    learning_rate: float = 3e-3
-    warmup: int = 100
-    """Steps of linear warm-up, before the cosine to a twentieth of the rate."""
     weight_decay: float = 0.05
+    phases: tuple[Phase, ...] = (
+        Phase("life", steps=1600, learning_rate=3e-3, horizon=2441, warmup=100),
+        Phase("school", steps=1400, learning_rate=2e-3, horizon=2000, warmup=50),
+        Phase("life", steps=500, learning_rate=1e-3, horizon=500),
+    )
+    """Facts and forms first; then what the words of users mean; then how the finished model is to behave."""
 
     @property
     def steps(self) -> int:
         """Optimizer steps."""
-        return self.tokens // self.batch
+        return sum(phase.steps for phase in self.phases)
 
 
 def train_tokenizer(plan: Plan) -> Any:
@@ -106,9 +123,15 @@ Row = tuple[list[int], list[bool]]
 
 
 def batches(plan: Plan, tokenizer: Any) -> Iterator[list[Row]]:
-    """Batches of at most `plan.batch` tokens with padding, chats of like length together, in a random order."""
-    rng = Random(plan.seed)
-    source = (row for row in (encode(s, tokenizer) for s in samples(plan.seed)) if len(row[0]) <= plan.longest)
+    """Batches of at most `plan.batch` tokens with padding, chats of like length together, at random: all of the plan."""
+    for number, phase in enumerate(plan.phases):
+        yield from itertools.islice(_phase_batches(plan, plan.seed + 1000 * number, phase, tokenizer), phase.steps)
+
+
+def _phase_batches(plan: Plan, seed: int, phase: Phase, tokenizer: Any) -> Iterator[list[Row]]:
+    rng = Random(seed)
+    lesson = SCHOOL if phase.lesson == "school" else LIFE
+    source = (row for row in (encode(s, tokenizer) for s in samples(seed, lesson)) if len(row[0]) <= plan.longest)
     while True:
         pool = sorted(itertools.islice(source, 1500), key=lambda row: len(row[0]))
         made: list[list[Row]] = [[]]
@@ -159,11 +182,16 @@ def batch_loss(model: Any, rows: list[Row], pad: int) -> tuple[Any, int]:
 
 
 def rate(plan: Plan, step: int) -> float:
-    """Learning rate at a step: linear warm-up, then a cosine to a twentieth."""
-    if step < plan.warmup:
-        return plan.learning_rate * (step + 1) / plan.warmup
-    done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
-    return plan.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+    """Learning rate at a step: in each phase linear warm-up, then a cosine to a twentieth. Raises `IndexError`."""
+    place = step
+    for phase in plan.phases:
+        if place < phase.steps:
+            if place < phase.warmup:
+                return phase.learning_rate * (place + 1) / phase.warmup
+            done = (place - phase.warmup) / (phase.horizon - phase.warmup)
+            return phase.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+        place -= phase.steps
+    raise IndexError(f"step {step} lies behind the plan's {plan.steps} steps")
 
 
 def train(plan: Plan, out: Path, log: Callable[[str], None], save_every: int = 200) -> None:
@@ -179,14 +207,14 @@ def train(plan: Plan, out: Path, log: Callable[[str], None], save_every: int = 2
     others = [p for p in model.parameters() if p.dim() <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=plan.learning_rate,
+        lr=rate(plan, 0),
         betas=(0.9, 0.95),
     )
     start = _restore(out / "checkpoint", plan, model, optimizer)
     log(f"{sum(p.numel() for p in model.parameters()):,} parameters, {plan.steps} steps, from step {start}")
     model.train()
     began, seen, running = time.monotonic(), 0, 0.0
-    for step, rows in enumerate(itertools.islice(batches(plan, tokenizer), plan.steps)):
+    for step, rows in enumerate(batches(plan, tokenizer)):
         if step < start:
             continue
         for group in optimizer.param_groups:

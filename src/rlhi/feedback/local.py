@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 
 from rlhi.feedback.clauses import clauses
-from rlhi.feedback.features import Exchange, Features, Floats, features
+from rlhi.feedback.features import CONTEXT_FEATURES, Exchange, Features, Floats, features
 from rlhi.feedback.taxonomy import EVIDENT, LABELS
 from rlhi.records import Label
 
@@ -66,7 +66,7 @@ class LocalLabeler:
         hidden = np.maximum(hidden, 0)
         out = hidden @ t["out.weight"].T + t["out.bias"]
         logits = (out[:, :labels] + summed[:, :labels]) / t["temperature"]
-        silent = np.diff(inputs.bags.starts) == 0
+        silent = inputs.context[:, CONTEXT_FEATURES.index("empty")] > 0
         logits[silent] = SILENT
         neutral = t["thresholds"][1:3].mean()
         return softmax(logits), np.where(silent, neutral, out[:, labels]).astype(np.float32)

@@ -62,7 +62,7 @@ class Personas(Section):
     """Lines on a card."""
     max_tokens: int = Field(256, ge=16)
     """Limit of the rendered card in the prompt, in the policy's tokens."""
-    min_confidence: float = Field(0.5, ge=0, le=1)
+    min_confidence: float = Field(0.4, ge=0, le=1)
     """Statements below are left out."""
 
 

@@ -28,6 +28,19 @@ _CONDITIONS = [
     (kind, re.compile(rf"\b(?:{_LINKS}) {_DETERMINERS}(?:{words})\b", re.IGNORECASE)) for kind, words in _NAMES.items()
 ]
 
+_LEADS = [
+    (
+        kind,
+        re.compile(
+            rf"\b(?:{_LINKS}|if|whenever|si|cuando|wenn|quand|se|quando|если|когда)\b[^:,.;!?]{{0,30}}?\b(?:{words})\b\s*[:,]"
+            rf"|^\W*[^:,.;!?]{{0,25}}?\b(?:{words})\b[^:,.;!?]{{0,12}}:",
+            re.IGNORECASE,
+        ),
+    )
+    for kind, words in _NAMES.items()
+]
+"""A lead-in that ends in a colon or comma and names a kind: "whenever I ask about cooking, …", "anything on travel: …"."""
+
 _LIMIT = re.compile(rf"\b(?:{_LINKS}) {_DETERMINERS}([\w-]{{5,20}}):", re.IGNORECASE)
 _SPELLINGS = {
     **{kind: kind for kind in _NAMES},
@@ -62,7 +75,7 @@ def said_condition(clause: str) -> str:
 
     A misspelt kind is understood before a colon ("for reciepes: …").
     """
-    found = next((kind for kind, words in _CONDITIONS if words.search(clause)), "")
+    found = next((kind for kind, words in (*_LEADS, *_CONDITIONS) if words.search(clause)), "")
     limit = None if found else _LIMIT.search(clause)
     if limit:
         close = difflib.get_close_matches(limit.group(1).lower(), _SPELLINGS, n=1, cutoff=0.8)
@@ -73,7 +86,7 @@ def said_condition(clause: str) -> str:
 def without_condition(clause: str) -> str:
     """The clause without the words that limit it."""
     misspelt = bool(said_condition(clause))
-    for _, words in _CONDITIONS:
+    for _, words in (*_LEADS, *_CONDITIONS):
         clause = words.sub(" ", clause)
     if misspelt:
         clause = _LIMIT.sub(" ", clause)

@@ -43,6 +43,17 @@ _LASTING = re.compile(
 _FACT = re.compile(
     r"\d|\b(?:should be|it(?:'s| is| was)|that(?:'s| is)|you (?:said|wrote|forgot|missed))\b", re.IGNORECASE
 )
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|none|without|stop|drop|skip|remove|lose|ditch|enough|hate|annoy\w*|omit|spare|avoid|leave out|do away"
+    r"|unnecessary|fewer|less|sin|nada|deja\w*|quita\w*|sobran?|evita\w*|nunca|ni|basta|ahórra\w*|elimina\w*|nicht|kein\w*|ohne"
+    r"|lass\w*|weg|nie|pas|sans|jamais|arrête\w*|aucune?|enlève\w*|não|sem|pare|tire|не|без|нет|убери\w*)\b"
+    r"|n['’]?t\b|不|别|没|无|去掉",
+    re.IGNORECASE,
+)
+LEFT_OUT = ("without", "none")
+"""Values of facets that wish something left out."""
+NO_CUE = 0.6
+"""Factor on the chance of a wish for something to be left out, where the clause has no word of refusal."""
 _ORDER_TO_MACHINE = re.compile(
     r"\b(?:ignore|disregard|override|bypass|forget)\b.{0,40}\b(?:instruction|prompt|rule|previous|above|polic|guideline)"
     r"|system prompt|developer mode|jailbreak|\b(?:system|assistant|user)\s*:|<\|?/?\w+\|?>|```|\{\s*\"|https?://"
@@ -107,7 +118,10 @@ def _said(clause: str) -> dict[Wish, float]:
                 found[wish.facet] = max(found.get(wish.facet, (0.0, wish)), (chance, wish))
     for wish, chance in whole.items():
         found.setdefault(wish.facet, (chance, wish))
-    return {wish: chance for chance, wish in found.values()}
+    refuses = bool(_NEGATION.search(bare))
+    return {
+        wish: chance if refuses or wish.value not in LEFT_OUT else NO_CUE * chance for chance, wish in found.values()
+    }
 
 
 def _own_words(clause: str, label: LabelledTurn) -> str:

@@ -76,7 +76,7 @@ class PersonaStage(Stage[UserHistory, PersonaCard]):
     """The content is renewed after so many conversations; in between the last one stays."""
     max_statements: int = Field(12, ge=1)
     """Lines on a card."""
-    min_confidence: float = Field(0.5, ge=0, le=1)
+    min_confidence: float = Field(0.4, ge=0, le=1)
     """Statements below are left out, 0–1."""
     made_by: str = Field(
         default_factory=lambda data: reader.version() if data["persona"] == LOCAL else fingerprint("persona")

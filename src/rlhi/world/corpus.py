@@ -45,6 +45,10 @@ class Lesson:
     """As the rewriter."""
     bare: float
     """Share of chats without a persona, 0–1."""
+    few: float = 0.21
+    """Share of chats whose persona has one or two lines, 0–1."""
+    tasks: float = 1.0
+    """Weight of the tasks of the LLM roles, as a factor."""
 
 
 DILIGENT = Habits(
@@ -52,6 +56,8 @@ DILIGENT = Habits(
 )
 SCHOOL = Lesson(DILIGENT, DILIGENT, bare=0.2)
 """An assistant that does as it is told: from it a small model learns what the words mean."""
+DRILL = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.55, tasks=0.25)
+"""The same with fewer wishes at a time, so that each line is seen to matter."""
 LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 """The assistant that the embedded model is to be: it follows in part and makes mistakes."""
 
@@ -59,11 +65,11 @@ LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 def samples(seed: int, lesson: Lesson = LIFE) -> Iterator[Sample]:
     """Pretraining samples without end, the same for the same seed."""
     rng = Random(seed)
+    makers = (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge)
+    weights = (70.0, 13.0, *(lesson.tasks * share for share in (6, 3, 2, 3, 3)))
     while True:
         person = make_person(rng, hostile=rng.random() < 0.05, fickle=rng.random() < 0.1)
-        make = rng.choices(
-            (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge), (70, 13, 6, 3, 2, 3, 3)
-        )[0]
+        make = rng.choices(makers, weights)[0]
         sample = make(person, rng, lesson)
         if sample:
             yield sample
@@ -80,13 +86,13 @@ def role_samples(seed: int, number: int) -> list[tuple[str, Sample]]:
     return found
 
 
-def _told(person: Person, rng: Random, bare: float) -> tuple[tuple[Preference, ...], str]:
+def _told(person: Person, rng: Random, bare: float, few: float) -> tuple[tuple[Preference, ...], str]:
     """What the system message tells of the person: most of it, one or two things, or nothing; and the message."""
     roll = rng.random()
     if roll < bare:
         return (), ""
     known = list(person.preferences)
-    if roll < bare + 0.21:
+    if roll < bare + few:
         known = rng.sample(known, rng.randint(1, 2))
     else:
         known = [p for p in known if rng.random() < 0.85] or known[:1]
@@ -103,14 +109,14 @@ def _chat(exchanges: list[Exchange]) -> list[ChatMessage]:
 
 
 def _dialogue(person: Person, rng: Random, lesson: Lesson) -> Sample:
-    known, system = _told(person, rng, lesson.bare)
+    known, system = _told(person, rng, lesson.bare, lesson.few)
     head = [ChatMessage(role="system", content=system)] if system else []
     exchanges = Conversation(person, "train", rng, lesson.chat, known).run()
     return Sample((*head, *_chat(exchanges)), last_only=False)
 
 
 def _rewrite(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
-    known, system = _told(person, rng, lesson.bare)
+    known, system = _told(person, rng, lesson.bare, lesson.few)
     exchanges = Conversation(person, "train", rng, lesson.chat, known).run()
     places = [place for place, e in enumerate(exchanges) if e.label == "reattempt_with_feedback"]
     if not places:

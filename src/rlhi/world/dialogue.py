@@ -49,6 +49,8 @@ class Conversation:
     habits: Habits = field(default_factory=Habits)
     known: tuple[Preference, ...] = ()
     """Wishes that the assistant was told of in a system message."""
+    told: frozenset[Preference] = frozenset()
+    """Wishes that the person named in earlier conversations: what was never said comes first."""
     exchanges: list[Exchange] = field(default_factory=list)
     said: dict[str, str] = field(default_factory=dict)
     """Wishes named so far, by dimension."""
@@ -119,7 +121,7 @@ class Conversation:
             self._say(text, "reattempt_without_feedback", 1 if hostile else 2, task)
             return
         self.rng.shuffle(missed)
-        missed.sort(key=lambda p: p.dimension in self.said)
+        missed.sort(key=lambda p: (p.dimension in self.said, p in self.told))
         named = tuple(missed[: 2 if len(missed) > 1 and self.rng.random() < 0.4 else 1])
         wrap = "wrap_hostile" if hostile else "wrap_wish"
         self._say(self._wrapped(wrap, named), "reattempt_with_feedback", 1 if hostile else 2, task, named=named)

@@ -65,7 +65,7 @@ def write_world(
     users: int,
     seed: int,
     phrasings: Phrasings = "test",
-    conversations: tuple[int, int] = (8, 16),
+    conversations: tuple[int, int] = (10, 18),
 ) -> WorldSummary:
     """Make `users` accounts with `conversations` (fewest, most) each and write `out/logs` and `out/truth`.
 
@@ -126,10 +126,12 @@ def _live(
     client = make_client(life.user_id, rng)
     number = rng.randint(*conversations)
     minutes = sorted(rng.sample(range(6 * 60, WEEKS * 7 * 24 * 60, 45), number))
+    told: list[frozenset[Preference]] = [frozenset() for _ in life.persons]
     for minute in minutes:
         place = rng.randrange(len(life.persons))
         person = life.persons[place]
-        exchanges = Conversation(person, which, rng).run()
+        exchanges = Conversation(person, which, rng, told=told[place]).run()
+        told[place] |= {wish for exchange in exchanges for wish in exchange.named}
         times = _times(BEGIN + timedelta(minutes=minute), exchanges, rng)
         conversation_id = opaque("conversation", client.hashed_ip, minute, rng.random())[:32]
         rows.append(row(conversation_id, client, exchanges, times, rng))

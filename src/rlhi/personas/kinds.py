@@ -28,11 +28,12 @@ _CONDITIONS = [
     (kind, re.compile(rf"\b(?:{_LINKS}) {_DETERMINERS}(?:{words})\b", re.IGNORECASE)) for kind, words in _NAMES.items()
 ]
 
+_OPENINGS = rf"{_LINKS}|if|whenever|si|cuando|wenn|quand|se|quando|если|когда"
 _LEADS = [
     (
         kind,
         re.compile(
-            rf"\b(?:{_LINKS}|if|whenever|si|cuando|wenn|quand|se|quando|если|когда)\b[^:,.;!?]{{0,30}}?\b(?:{words})\b\s*[:,]"
+            rf"\b(?:{_OPENINGS})\b[^:,.;!?]{{0,30}}?\b(?:{words})\b\s*[:,]"
             rf"|^\W*[^:,.;!?]{{0,25}}?\b(?:{words})\b[^:,.;!?]{{0,12}}:",
             re.IGNORECASE,
         ),

@@ -44,8 +44,9 @@ _FACT = re.compile(
     r"\d|\b(?:should be|it(?:'s| is| was)|that(?:'s| is)|you (?:said|wrote|forgot|missed))\b", re.IGNORECASE
 )
 _NEGATION = re.compile(
-    r"\b(?:no|not|never|none|without|stop|drop|skip|remove|lose|ditch|enough|hate|annoy\w*|omit|spare|avoid|leave out|do away"
-    r"|unnecessary|fewer|less|sin|nada|deja\w*|quita\w*|sobran?|evita\w*|nunca|ni|basta|ahórra\w*|elimina\w*|nicht|kein\w*|ohne"
+    r"\b(?:no|not|never|none|without|stop|drop|skip|remove|lose|ditch|enough|hate|annoy\w*|omit|spare|avoid|leave out"
+    r"|do away|unnecessary|fewer|less|sin|nada|deja\w*|quita\w*|sobran?|evita\w*|nunca|ni|basta|ahórra\w*|elimina\w*"
+    r"|nicht|kein\w*|ohne"
     r"|lass\w*|weg|nie|pas|sans|jamais|arrête\w*|aucune?|enlève\w*|não|sem|pare|tire|не|без|нет|убери\w*)\b"
     r"|n['’]?t\b|不|别|没|无|去掉",
     re.IGNORECASE,

@@ -40,7 +40,7 @@ _LEADS = [
     )
     for kind, words in _NAMES.items()
 ]
-"""A lead-in that ends in a colon or comma and names a kind: "whenever I ask about cooking, …", "anything on travel: …"."""
+"""A lead-in that ends in a colon or comma and names a kind: "whenever I ask about cooking, …", "on travel: …"."""
 
 _LIMIT = re.compile(rf"\b(?:{_LINKS}) {_DETERMINERS}([\w-]{{5,20}}):", re.IGNORECASE)
 _SPELLINGS = {

@@ -17,7 +17,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Ask the model everything."""
     model = TransformersModel(Model(backend="transformers", model=options.model))
     try:
-        asked = probes(options.users, options.seed)
+        asked = probes(options.users, options.seed, options.phrasings)
         began = time.monotonic()
         sampling = Sampling(temperature=options.temperature, top_p=options.top_p, max_tokens=160, seed=options.seed)
         found = await measure_policy(model, asked, sampling)
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--model", default="embedded", help="name or folder of the model")
     parser.add_argument("--users", type=int, default=300)
     parser.add_argument("--roles", type=int, default=20, help="tasks of each LLM role")
+    parser.add_argument("--phrasings", choices=("train", "test", "all"), default="test")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-p", type=float, default=1.0)

@@ -63,6 +63,7 @@ class Plan:
     phases: tuple[Phase, ...] = (
         Phase("life", steps=1600, learning_rate=3e-3, horizon=2441, warmup=100),
         Phase("school", steps=1400, learning_rate=2e-3, horizon=2000, warmup=50),
+        Phase("life", steps=200, learning_rate=1e-3, horizon=500),
         Phase("drill", steps=1300, learning_rate=2e-3, horizon=1700, warmup=30),
         Phase("life", steps=600, learning_rate=1e-3, horizon=600),
     )

@@ -146,7 +146,7 @@ def test_the_patch_that_adds_a_label_applies_and_works(tmp_path: Path) -> None:
     ids=str,
 )
 def test_the_recipes_of_the_readme_are_valid(block: Block, tmp_path: Path) -> None:
-    lines = block.text.strip().split("\n")
+    lines = block.text.strip().replace("\\\n", " ").split("\n")
     assert len(lines) <= 4
     done = subprocess.run(
         ["bash", "-euc", "\n".join(lines[:-1])],

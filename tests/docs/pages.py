@@ -60,7 +60,7 @@ def shell_commands(page: Path) -> list[str]:
         line.split(" #")[0].strip()
         for block in blocks(page)
         if block.language == "bash"
-        for line in block.text.split("\n")
+        for line in block.text.replace("\\\n", " ").split("\n")
     ]
     lines += [" ".join(span.split()) for span in re.findall(r"`(rlhi [^`]+)`", prose(page))]
     return [line for line in lines if line.startswith("rlhi ")]

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import click
-import typer
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
 from rlhi.cli.app import app
 from rlhi.cli.template import settings_table
@@ -61,12 +60,11 @@ def recipe_page() -> str:
 
 def commands_page() -> str:
     """docs/commands.md."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group | typer.core.TyperGroup)
-    parts = [COMMANDS_HEAD]
-    for name, command in group.commands.items():
-        context = click.Context(command, info_name=f"rlhi {name}", terminal_width=100, max_content_width=100)
-        parts.append(f"\n## rlhi {name}\n\n```text\n{command.get_help(context).strip()}\n```\n")
+    runner, parts = CliRunner(), [COMMANDS_HEAD]
+    for command in app.registered_commands:
+        name = str(command.name or getattr(command.callback, "__name__", ""))
+        shown = runner.invoke(app, [name, "--help"], prog_name="rlhi", env={"COLUMNS": "100"}).output
+        parts.append(f"\n## rlhi {name}\n\n```text\n{shown.strip()}\n```\n")
     return "".join(parts)
 
 

@@ -103,10 +103,10 @@ class Recipe(Section):
         return self
 
     def back_end(self, name: str) -> Model:
-        """Settings of a back end; `local` and `likelihood` are `training.model` in this process."""
+        """Settings of a back end; `local` is `training.model` in this process."""
         if name == "embedded":
             return self.models.get(name, EMBEDDED)
-        if name in (LOCAL, "likelihood"):
+        if name == LOCAL:
             return EMBEDDED.model_copy(update={"model": self.training.model})
         return self.models[name]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rlhi import registry
 from rlhi.errors import UsageError
 from rlhi.logs import readers
 from rlhi.logs.readers.base import BadRecord, RawConversation, RawMessage, Reader
@@ -217,7 +218,7 @@ def test_a_named_format_is_not_guessed() -> None:
 
 
 def test_a_wrong_name_is_met_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'wildchat'.*openai, sharegpt and auto"):
+    with pytest.raises(UsageError, match=r"did you mean 'wildchat'.*openai, sharegpt, wildchat"):
         readers.choose("wildcat")
 
 
@@ -242,10 +243,9 @@ NoReader = dict
 
 
 def _with_plugins(monkeypatch: pytest.MonkeyPatch, **targets: str) -> None:
-    points = [EntryPoint(name, target, readers.GROUP) for name, target in targets.items()]
-    monkeypatch.setattr(readers, "entry_points", lambda group: points if group == readers.GROUP else [])
-    for cached in (readers._targets, readers._load):
-        monkeypatch.setattr(readers, cached.__name__, cached.__wrapped__)
+    points = [EntryPoint(name, target, "rlhi.readers") for name, target in targets.items()]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "rlhi.readers" else [])
+    monkeypatch.setattr(readers, "READERS", registry.Registry("log reader", "rlhi.readers", readers.BUILT_IN))
 
 
 def test_another_package_adds_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,6 @@ def test_another_package_adds_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
     ("targets", "message"),
     [
         ({"openai": "tests.logs.test_readers:Slack"}, "two log readers are named 'openai'"),
-        ({"auto": "tests.logs.test_readers:Slack"}, "two log readers are named 'auto'"),
         ({"slack": "tests.logs.nowhere:Slack"}, "cannot be loaded"),
         ({"slack": "tests.logs.test_readers:NoReader"}, "lacks one of"),
     ],

@@ -11,13 +11,13 @@ from rlhi.pipeline.run import Outcome
 
 
 def funnel(outcome: Outcome) -> None:
-    """Rows in, out, dropped and failed of each stage."""
+    """Rows in, out, dropped (for the logs: quarantined) and failed of each stage."""
     table = Table("stage", box=None, header_style="bold")
     for column in ("in", "out", "dropped", "failed", "seconds"):
         table.add_column(column, justify="right")
     table.add_column("why dropped")
     for name, entry in outcome.stages.items():
-        dropped = entry.get("dropped", {})
+        dropped = {**entry.get("quarantined", {}), **entry.get("dropped", {})}
         table.add_row(
             name,
             *(str(entry.get(key, "")) for key in ("rows_in", "rows_out")),

@@ -16,7 +16,7 @@ from rlhi import __version__
 from rlhi.errors import UsageError
 from rlhi.flow.identity import Identity, changes, fingerprint
 from rlhi.flow.table import count_rows, write_rows
-from rlhi.records import Dropped, Failed, Record
+from rlhi.records import Dropped, Failed, Quarantined, Record
 
 State = Literal["done", "changed", "absent"]
 
@@ -106,18 +106,24 @@ class RunFolder:
         dropped: Sequence[Dropped] = (),
         failed: Sequence[Failed] = (),
         facts: dict[str, Any] | None = None,
+        quarantined: Sequence[Quarantined] | None = None,
     ) -> None:
-        """Write rows, drops and failures of a stage, then its manifest entry."""
+        """Write rows, drops, failures and what could not be read, then the stage's manifest entry."""
         self.begin(name)
         path = self.rows_path(name)
         write_rows(path, record, rows)
         files = [path, *self._write_lost(name, "dropped", dropped), *self._write_lost(name, "failed", failed)]
+        if quarantined is not None:
+            files.append(self.rows_path("quarantine"))
+            write_rows(files[-1], Quarantined, quarantined)
         counts = {
             "rows_in": rows_in,
             "rows_out": count_rows(path),
             "dropped": dict(sorted(Counter(row.reason for row in dropped).items())),
             "failed": len(failed),
         }
+        if quarantined is not None:
+            counts["quarantined"] = dict(sorted(Counter(row.reason for row in quarantined).items()))
         self.finish(name, identity, files, counts | (facts or {}))
 
     def _write_lost(self, name: str, kind: str, lost: Sequence[Dropped] | Sequence[Failed]) -> list[Path]:

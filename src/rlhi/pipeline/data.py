@@ -11,7 +11,7 @@ from rlhi import prompts
 from rlhi.feedback.label import LabelStage
 from rlhi.flow.identity import code_digest, file_digest
 from rlhi.flow.stage import Context
-from rlhi.flow.table import read_rows, write_rows
+from rlhi.flow.table import read_rows
 from rlhi.logs import ingest
 from rlhi.logs.files import expand
 from rlhi.models.layers import Meter
@@ -19,15 +19,15 @@ from rlhi.pairs import ugr
 from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks
 from rlhi.pairs.ubr import UbrStage
 from rlhi.personas.stage import PersonaStage, UserHistory
-from rlhi.pipeline.session import Rows, Session
+from rlhi.pipeline.session import Rows, Session, Table
 from rlhi.recipe import LOCAL, Model
-from rlhi.records import Conversation, LabelledTurn, PersonaCard, Quarantined
+from rlhi.records import Conversation, LabelledTurn, PersonaCard
 from rlhi.rewards import Reward
 
 
 def conversations(session: Session) -> None:
     """Read, clean and split the logs; what cannot be used goes to `quarantine/`."""
-    recipe, folder = session.recipe, session.folder
+    recipe = session.recipe
     files, hubs = expand(recipe.logs.paths)
     identity = {
         "stage": "conversations",
@@ -37,10 +37,9 @@ def conversations(session: Session) -> None:
         "code": code_digest("logs"),
     }
 
-    def make() -> tuple[int, Rows]:
+    def make() -> Table:
         found = ingest(recipe.logs, recipe.seeds[0], session.progress.advance)
-        write_rows(folder.path / "quarantine" / "quarantine.parquet", Quarantined, found.quarantined)
-        return found.read, (found.conversations, [])
+        return Table(found.read, found.conversations, quarantined=found.quarantined)
 
     session.table("conversations", Conversation, identity, make)
 

@@ -17,13 +17,13 @@ from rlhi.evaluation.judges import JUDGES, JudgeStage
 from rlhi.evaluation.replies import ReplyStage
 from rlhi.evaluation.scores import scores, write_scores
 from rlhi.evaluation.turns import EvalTurn, select, trained_requests
-from rlhi.flow.folder import RunFolder
+from rlhi.flow.folder import RunFolder, write_atomic
 from rlhi.flow.identity import Identity, code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_many, read_rows
 from rlhi.models.layers import Meter
 from rlhi.pipeline.data import token_counter
-from rlhi.pipeline.session import Rows, Session
+from rlhi.pipeline.session import Rows, Session, Table
 from rlhi.pipeline.train import policy_name
 from rlhi.recipe import LOCAL, Arm, Model
 from rlhi.records import Conversation, LabelledTurn, PersonaCard, PreferencePair, Reply, Score, Verdict
@@ -63,7 +63,7 @@ def _turns(session: Session) -> None:
         "code": code_digest("evaluation"),
     }
 
-    def make() -> tuple[int, Rows]:
+    def make() -> Table:
         used = [path for path in (folder.rows_path(stage) for stage in PAIRS) if path.exists()]
         rows, dropped = select(
             read_rows(folder.rows_path("conversations"), Conversation),
@@ -81,7 +81,7 @@ def _turns(session: Session) -> None:
                 "there is no turn to evaluate: no held-out user asks anything in a later conversation. "
                 "Raise logs.heldout_users or logs.later, lower logs.min_conversations, or read more logs"
             )
-        return len(rows) + len(dropped), (rows, dropped)
+        return Table(len(rows) + len(dropped), rows, dropped)
 
     session.table("turns", EvalTurn, identity, make)
 
@@ -93,10 +93,10 @@ def reply_stage(arm: Arm, seed: int) -> str:
 
 def _replies(session: Session, arm: Arm, seed: int) -> None:
     recipe, settings = session.recipe, session.recipe.evaluation
-    policy = recipe.back_end(recipe.roles.policy)
+    policy = recipe.back_end(LOCAL)
     if arm.train != "none":
         trained = session.folder.path / policy_name(arm.train, seed)
-        policy = recipe.back_end(LOCAL).model_copy(update={"model": str(trained)})
+        policy = policy.model_copy(update={"model": str(trained)})
     stage = ReplyStage(
         arm=arm.name,
         persona=arm.persona,
@@ -125,8 +125,8 @@ def _read_replies(session: Session) -> list[Reply]:
 
 def _verdicts(session: Session, judge: str) -> None:
     recipe, folder = session.recipe, session.folder
-    asks = judge == "likelihood" or judge not in JUDGES.names()
-    models: dict[str, Model] = {"judge": recipe.back_end(judge)} if asks else {}
+    chat = judge not in JUDGES.names()
+    models: dict[str, Model] = {} if judge == "truth" else {"judge": recipe.back_end(judge if chat else LOCAL)}
 
     def rows() -> Rows:
         return compare(
@@ -138,7 +138,7 @@ def _verdicts(session: Session, judge: str) -> None:
         given |= {f"truth/{path.name}": file_digest(path) for path in sorted(Path(_truth_dir(session)).iterdir())}
     session.stage(
         f"verdicts/{slug(judge)}",
-        JudgeStage(judge=judge, prompts=prompts.fingerprint("judge") if judge not in JUDGES.names() else ""),
+        JudgeStage(judge=judge, prompts=prompts.fingerprint("judge") if chat else ""),
         rows,
         inputs=given,
         models=models,
@@ -174,7 +174,7 @@ def _scores(session: Session) -> None:
         "code": code_digest("evaluation"),
     }
 
-    def make() -> tuple[int, Rows]:
+    def make() -> Table:
         turns = read_rows(folder.rows_path("turns"), EvalTurn)
         replies = _read_replies(session)
         verdicts = read_many([folder.rows_path(stage) for stage in judged], Verdict)
@@ -182,7 +182,7 @@ def _scores(session: Session) -> None:
         arms = arm_figures(turns, replies, _truth(session))
         found = verdict(rows, recipe.evaluation)
         write_scores(folder.path / "scores.json", rows, found, {"arms": arms})
-        return len(verdicts), (rows, [])
+        return Table(len(verdicts), rows)
 
     session.table("scores", Score, identity, make)
 
@@ -201,5 +201,5 @@ def report(session: Session) -> None:
 
     began = time.monotonic()
     page = session.folder.path / "report.html"
-    page.write_text(build(load(session.folder.path)), encoding="utf-8")
+    write_atomic(page, build(load(session.folder.path)).encode())
     session.progress.finish("report", f"{page} ({time.monotonic() - began:.1f} s)")

@@ -35,7 +35,6 @@ USES: dict[str, tuple[str, ...]] = {
     "label": ("labeler",),
     "personas": ("persona",),
     "pairs": ("policy", "rewriter", "validity", "reward"),
-    "evaluate": ("policy",),
 }
 """Roles that a step asks."""
 

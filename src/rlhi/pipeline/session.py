@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,25 @@ from rlhi.models.layers import Meter
 from rlhi.models.store import Store
 from rlhi.progress import Progress
 from rlhi.recipe import Model, Recipe
-from rlhi.records import Dropped, Record
+from rlhi.records import Dropped, Quarantined, Record
 
 Rows = tuple[Sequence[Record], Sequence[Dropped]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a stage over a whole table made."""
+
+    rows_in: int
+    """Rows read."""
+    rows: Sequence[Record]
+    """Rows made."""
+    dropped: Sequence[Dropped] = ()
+    """Rows left out on purpose."""
+    quarantined: Sequence[Quarantined] | None = None
+    """What could not be read; None where the stage reads no logs."""
+
+
 Resources = Callable[[Context, "Session", Meter], dict[str, Any]]
 
 
@@ -55,15 +72,23 @@ class Session:
             self.progress.note(f"{name} is made anew: {'; '.join(changed[:4])}")
         return state == "done"
 
-    def table(self, name: str, record: type[Record], identity: Identity, make: Callable[[], tuple[int, Rows]]) -> None:
-        """A stage over the whole table at once: `make` gives the rows read, the rows made, and the drops."""
+    def table(self, name: str, record: type[Record], identity: Identity, make: Callable[[], Table]) -> None:
+        """A stage over the whole table at once."""
         if self.reuse(name, identity):
             return
         self.progress.start(name, None)
         began = time.monotonic()
-        rows_in, (rows, dropped) = make()
-        facts = {"seconds": round(time.monotonic() - began, 3)}
-        self.folder.write_stage(name, identity, record, rows, rows_in=rows_in, dropped=dropped, facts=facts)
+        made = make()
+        self.folder.write_stage(
+            name,
+            identity,
+            record,
+            made.rows,
+            rows_in=made.rows_in,
+            dropped=made.dropped,
+            quarantined=made.quarantined,
+            facts={"seconds": round(time.monotonic() - began, 3)},
+        )
         self.progress.finish(name, describe(self.folder.stage(name)))
 
     def stage(
@@ -119,8 +144,9 @@ class Session:
 def describe(entry: dict[str, Any]) -> str:
     """A manifest entry on one line: rows in, out, dropped by reason, failed."""
     parts = [f"{entry['rows_in']} in, {entry['rows_out']} out"] if "rows_in" in entry else []
-    if drops := entry.get("dropped"):
-        parts.append("dropped " + ", ".join(f"{count} {reason}" for reason, count in drops.items()))
+    for kind in ("quarantined", "dropped"):
+        if reasons := entry.get(kind):
+            parts.append(f"{kind} " + ", ".join(f"{count} {reason}" for reason, count in reasons.items()))
     if entry.get("failed"):
         parts.append(f"{entry['failed']} failed")
     if "summary" in entry:

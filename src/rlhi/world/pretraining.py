@@ -125,7 +125,7 @@ Row = tuple[list[int], list[bool]]
 
 
 def batches(plan: Plan, tokenizer: Any) -> Iterator[list[Row]]:
-    """Batches of at most `plan.batch` tokens with padding, chats of like length together, at random: all of the plan."""
+    """All batches of the plan: at most `plan.batch` tokens with padding, chats of like length together, at random."""
     for number, phase in enumerate(plan.phases):
         yield from itertools.islice(_phase_batches(plan, plan.seed + 1000 * number, phase, tokenizer), phase.steps)
 

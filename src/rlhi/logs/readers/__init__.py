@@ -10,65 +10,43 @@ A format that keeps its messages in one column needs no more than the names of i
 
 from __future__ import annotations
 
-import difflib
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from rlhi.errors import UsageError
 from rlhi.logs.readers.base import BadRecord, RawConversation, RawMessage, Reader
 from rlhi.logs.readers.columns import ColumnReader
+from rlhi.registry import Registry
 
 __all__ = ["BadRecord", "ColumnReader", "RawConversation", "RawMessage", "Reader", "choose", "detect", "names"]
 
-GROUP = "rlhi.readers"
 AUTO = "auto"
 BUILT_IN = {
     "wildchat": "rlhi.logs.readers.wildchat:WildChat",
     "openai": "rlhi.logs.readers.openai:OpenAI",
     "sharegpt": "rlhi.logs.readers.sharegpt:ShareGPT",
 }
-
-
-@cache
-def _targets() -> dict[str, EntryPoint]:
-    found = {name: EntryPoint(name, target, GROUP) for name, target in BUILT_IN.items()}
-    for point in entry_points(group=GROUP):
-        if point.name == AUTO or (point.name in found and found[point.name].value != point.value):
-            taken = found[point.name].value if point.name in found else "the word for finding the format"
-            raise UsageError(
-                f"two log readers are named {point.name!r}: {taken} and {point.value}; uninstall or rename one"
-            )
-        found[point.name] = point
-    return found
+READERS = Registry("log reader", "rlhi.readers", BUILT_IN)
 
 
 def names() -> tuple[str, ...]:
     """Names of all readers, those that ship with rlhi first."""
-    return tuple(_targets())
+    return (*BUILT_IN, *(name for name in READERS.names() if name not in BUILT_IN))
 
 
-@cache
 def _load(name: str) -> Reader:
-    target = _targets()[name]
+    made = READERS.get(name)
     try:
-        reader = target.load()()
-    except Exception as error:
-        raise UsageError(f"the log reader {name!r} ({target.value}) cannot be loaded: {error}") from error
+        reader = made()
+    except Exception as error:  # a plugin's constructor may raise anything
+        raise UsageError(f"the log reader {name!r} cannot be loaded: {error}") from error
     if not isinstance(reader, Reader):
-        raise UsageError(f"the log reader {name!r} ({target.value}) lacks one of: name, key, matches, columns, read")
+        raise UsageError(f"the log reader {name!r} lacks one of: name, key, matches, columns, read")
     return reader
 
 
 def choose(name: str) -> tuple[Reader, ...]:
     """The reader called `name`, or all of them for `auto`. Raises `UsageError` with the nearest name."""
-    if name == AUTO:
-        return tuple(_load(known) for known in names())
-    if name not in _targets():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"logs.format: no reader is named {name!r}{hint}; there are {', '.join(names())} and auto")
-    return (_load(name),)
+    return tuple(_load(known) for known in (names() if name == AUTO else (name,)))
 
 
 def detect(readers: tuple[Reader, ...], row: dict[str, Any]) -> Reader:

@@ -16,8 +16,8 @@ from rlhi.flow.stage import Context
 from rlhi.logs import ingest
 from rlhi.records import Conversation, LabelledTurn, Reply, Score, Verdict
 from rlhi.settings import Arm, Evaluation, Logs
-from rlhi.world.truth import Truth
 from rlhi.world.simulate import write_world
+from rlhi.world.truth import Truth
 from tests.evaluation.material import label
 
 ARMS = tuple(Arm(name=name) for name in ("logged", "nonsense", "again"))

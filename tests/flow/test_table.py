@@ -106,9 +106,8 @@ def test_pairs_are_in_trls_conversational_format(tmp_path: Path) -> None:
         chosen_score=1, rejected_score=0, candidates=2,
         gates=(GateResult(gate="margin", passed=True, value=1, threshold=0),),
     )  # fmt: skip
-    user, good, bad = (
-        ChatMessage(role=r, content=c) for r, c in (("user", "q"), ("assistant", "a"), ("assistant", "b"))
-    )  # type: ignore[arg-type]
+    user = ChatMessage(role="user", content="q")
+    good, bad = (ChatMessage(role="assistant", content=text) for text in "ab")
     pair = PreferencePair(
         pair_id="1", prompt=(user,), chosen=(good,), rejected=(bad,), user_id="u", conversation_id="c", turn=0,
         source="ubr", weight=1, provenance=why,

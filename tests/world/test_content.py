@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rlhi.world.files import phrasings, reactions
+from rlhi.world.files import Phrasings, phrasings, reactions
 from rlhi.world.preferences import KINDS, dimensions, meaning, wishes
 
 LABELS = ("reattempt_without_feedback", "positive_feedback", "other", "continuation")
@@ -22,7 +22,8 @@ def test_there_are_enough_dimensions_and_kinds():
 
 @pytest.mark.parametrize("label", LABELS)
 def test_every_label_has_many_phrasings(label):
-    for which, least in (("train", 40), ("test", 25)):
+    sets: tuple[tuple[Phrasings, int], ...] = (("train", 40), ("test", 25))
+    for which, least in sets:
         english, spanish = set(reactions(label, "en", which)), set(reactions(label, "es", which))
         assert len(english) >= least
         assert len(spanish) >= least // 2

@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,48 +16,18 @@ from rlhi.models.store import Store
 from rlhi.records import ChatMessage
 from rlhi.settings import Model
 
+from .served import served
 from .tiny import make_tiny_model
 
 pytestmark = pytest.mark.slow
-
-START_SECONDS = 240
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
     """Settings for a server that runs."""
-    command = shutil.which("transformers", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    from transformers.utils.import_utils import is_serve_available
-
-    if command is None or not is_serve_available():
-        pytest.skip("transformers' extra `serving` is not installed")
     folder = make_tiny_model(tmp_path_factory.mktemp("served"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (folder / "server.log").open("w+")
-    arguments = [command, "serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    process = subprocess.Popen(arguments, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not answers(f"http://127.0.0.1:{port}/health"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                log.seek(0)
-                pytest.fail(f"transformers serve did not start:\n{log.read()[-3000:]}")
-            time.sleep(0.2)
-        yield Model(backend="openai", model=str(folder), base_url=f"http://127.0.0.1:{port}/v1", concurrency=4)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        log.close()
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    with served(str(folder), folder, folder / "server.log") as url:
+        yield Model(backend="openai", model=str(folder), base_url=url, concurrency=4)
 
 
 def test_requests_are_answered_and_found_again(server: Model, tmp_path: Path) -> None:

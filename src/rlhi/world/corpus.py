@@ -17,14 +17,20 @@ from rlhi.evaluation.judges.chat import QUESTIONS
 from rlhi.personas.render import system_text
 from rlhi.records import ChatMessage, Dimension
 from rlhi.world.detect import correctness, detect
-from rlhi.world.dialogue import Conversation, Exchange
+from rlhi.world.dialogue import Conversation, Exchange, sloppy
 from rlhi.world.policy import Habits, answer
-from rlhi.world.preferences import Preference, statement, wanted
+from rlhi.world.preferences import KINDS, Preference, dimensions, statement, wanted
+from rlhi.world.requests import ask, sample
 from rlhi.world.score import combined, wishes_met
 from rlhi.world.users import Person, make_person
+from rlhi.world.writer import prior_style, render
 
 REWRITER = Habits(attentive=0.6, revise=0.88, keep=0.9, mistake=0.07)
 """A rewriter is asked to meet the feedback and does so more often than a reply in the flow of a chat."""
+
+
+EASY = frozenset(("length", "format", "tone", "language", "opener"))
+"""Dimensions whose values are told by words of their own, not by a `no`: learnt first."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Lesson:
     """Share of chats whose persona has one or two lines, 0–1."""
     tasks: float = 1.0
     """Weight of the tasks of the LLM roles, as a factor."""
+    cards: float = 0.0
+    """Weight of single requests under one to three wishes, where all other samples together weigh about 100."""
 
 
 DILIGENT = Habits(
@@ -58,6 +66,8 @@ SCHOOL = Lesson(DILIGENT, DILIGENT, bare=0.2)
 """An assistant that does as it is told: from it a small model learns what the words mean."""
 DRILL = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.55, tasks=0.25)
 """The same with fewer wishes at a time, so that each line is seen to matter."""
+CARDS = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.3, tasks=0.5, cards=500)
+"""Mostly single requests under few wishes, all wishes alike often: for those that are told by one small word."""
 LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 """The assistant that the embedded model is to be: it follows in part and makes mistakes."""
 
@@ -65,14 +75,14 @@ LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 def samples(seed: int, lesson: Lesson = LIFE) -> Iterator[Sample]:
     """Pretraining samples without end, the same for the same seed."""
     rng = Random(seed)
-    makers = (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge)
-    weights = (70.0, 13.0, *(lesson.tasks * share for share in (6, 3, 2, 3, 3)))
+    makers = (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge, _card)
+    weights = (70.0, 13.0, *(lesson.tasks * share for share in (6, 3, 2, 3, 3)), lesson.cards)
     while True:
         person = make_person(rng, hostile=rng.random() < 0.05, fickle=rng.random() < 0.1)
         make = rng.choices(makers, weights)[0]
-        sample = make(person, rng, lesson)
-        if sample:
-            yield sample
+        made = make(person, rng, lesson)
+        if made:
+            yield made
 
 
 def role_samples(seed: int, number: int) -> list[tuple[str, Sample]]:
@@ -113,6 +123,32 @@ def _dialogue(person: Person, rng: Random, lesson: Lesson) -> Sample:
     head = [ChatMessage(role="system", content=system)] if system else []
     exchanges = Conversation(person, "train", rng, lesson.chat, known).run()
     return Sample((*head, *_chat(exchanges)), last_only=False)
+
+
+def _card(person: Person, rng: Random, lesson: Lesson) -> Sample:
+    """A single request under one to three wishes that apply to it, and now and then one that does not."""
+    kind = rng.choice(KINDS)
+    request = sample(kind, rng)
+    names = [name for name, dimension in dimensions().items() if kind in dimension.kinds]
+    chosen = set(rng.choices(names, [1 if name in EASY else 3 for name in names], k=rng.randint(1, 3)))
+    values = {name: rng.choice(dimensions()[name].values) for name in names if name in chosen}
+    told = [Preference(name, value, kind if rng.random() < 0.15 else None) for name, value in values.items()]
+    if rng.random() < 0.3:
+        idle = rng.choice(list(dimensions().values()))
+        other = rng.choice([k for k in KINDS if k != kind])
+        told.append(Preference(idle.name, rng.choice(idle.values), other))
+    rng.shuffle(told)
+    system = system_text([statement(p, rng, "train") for p in told])
+    request_text = sloppy(ask(request, rng, "train"), rng, person.temper.sloppiness)
+    reply = render(request, prior_style(request, rng) | values, rng, mistake=rng.random() < lesson.chat.mistake)
+    return Sample(
+        (
+            ChatMessage(role="system", content=system),
+            ChatMessage(role="user", content=request_text),
+            ChatMessage(role="assistant", content=reply),
+        ),
+        last_only=True,
+    )
 
 
 def _rewrite(person: Person, rng: Random, lesson: Lesson) -> Sample | None:

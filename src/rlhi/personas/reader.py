@@ -17,7 +17,7 @@ from rlhi.personas.facets import FACETS, WISHES, Wish
 
 BUCKETS = 1 << 14
 WEIGHTS = "facets.safetensors"
-THRESHOLD = 0.5
+THRESHOLD = 0.7
 MEMBERS = [[place for place, wish in enumerate(WISHES) if wish.facet == facet] for facet in FACETS]
 """Places in `WISHES` of each facet's values."""
 

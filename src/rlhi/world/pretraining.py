@@ -65,7 +65,8 @@ class Plan:
         Phase("school", steps=1400, learning_rate=2e-3, horizon=2000, warmup=50),
         Phase("life", steps=200, learning_rate=1e-3, horizon=500),
         Phase("drill", steps=1000, learning_rate=2e-3, horizon=1700, warmup=30),
-        Phase("cards", steps=1100, learning_rate=2e-3, horizon=1500, warmup=30),
+        Phase("cards", steps=1000, learning_rate=2e-3, horizon=1500, warmup=30),
+        Phase("cards", steps=500, learning_rate=1.4e-3, horizon=900),
         Phase("life", steps=600, learning_rate=1e-3, horizon=600),
     )
     """Facts and forms first; then what the words of users mean; then how the finished model is to behave."""

@@ -57,6 +57,8 @@ class Lesson:
     """Weight of the tasks of the LLM roles, as a factor."""
     cards: float = 0.0
     """Weight of single requests under one to three wishes, where all other samples together weigh about 100."""
+    sums: float = 0.0
+    """Share of these that are arithmetic on purpose, 0–1; the others are of any kind."""
 
 
 DILIGENT = Habits(
@@ -68,6 +70,8 @@ DRILL = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.55, tasks=0.25)
 """The same with fewer wishes at a time, so that each line is seen to matter."""
 CARDS = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.3, tasks=0.5, cards=500)
 """Mostly single requests under few wishes, all wishes alike often: for those that are told by one small word."""
+SUMS = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.3, tasks=0.5, cards=600, sums=0.7)
+"""Mostly arithmetic."""
 LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 """The assistant that the embedded model is to be: it follows in part and makes mistakes."""
 
@@ -127,7 +131,7 @@ def _dialogue(person: Person, rng: Random, lesson: Lesson) -> Sample:
 
 def _card(person: Person, rng: Random, lesson: Lesson) -> Sample:
     """A single request under one to three wishes that apply to it, and now and then one that does not."""
-    kind = rng.choice(KINDS)
+    kind = "arithmetic" if lesson.sums and rng.random() < lesson.sums else rng.choice(KINDS)
     request = sample(kind, rng)
     names = [name for name, dimension in dimensions().items() if kind in dimension.kinds]
     chosen = set(rng.choices(names, [1 if name in EASY else 3 for name in names], k=rng.randint(1, 3)))

@@ -66,7 +66,8 @@ class Plan:
         Phase("life", steps=200, learning_rate=1e-3, horizon=500),
         Phase("drill", steps=1000, learning_rate=2e-3, horizon=1700, warmup=30),
         Phase("cards", steps=1000, learning_rate=2e-3, horizon=1500, warmup=30),
-        Phase("cards", steps=400, learning_rate=1.4e-3, horizon=900),
+        Phase("cards", steps=500, learning_rate=1.4e-3, horizon=900),
+        Phase("life", steps=100, learning_rate=1e-3, horizon=600),
         Phase("sums", steps=600, learning_rate=1.6e-3, horizon=900, warmup=20),
         Phase("life", steps=600, learning_rate=1e-3, horizon=600),
     )

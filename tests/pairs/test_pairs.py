@@ -83,7 +83,12 @@ def _context(policy: list[str], rewriter: list[str] | None = None) -> Context:
         "rewriter": ScriptedModel(lambda _: rewriter or []),
     }
     return Context(
-        models=models, resources={"reward": CountingReward(), "count_tokens": lambda text: len(text.split())}
+        models=models,
+        resources={
+            "reward": CountingReward(),
+            "validity": CountingReward(),
+            "count_tokens": lambda text: len(text.split()),
+        },
     )
 
 
@@ -92,7 +97,7 @@ def _run(stage: Any, task: Any, ctx: Context) -> Any:
 
 
 def _ugr(**settings: Any) -> UgrStage:
-    ugr = settings.pop("ugr", {})
+    ugr = {"validity_margin": 2, **settings.pop("ugr", {})}
     return UgrStage(settings=Pairs.model_validate({**settings, "ugr": ugr}), validity="local", prompts="p", seed=0)
 
 

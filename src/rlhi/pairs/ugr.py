@@ -19,6 +19,7 @@ from rlhi.pairs.tasks import RewriteTask, about
 from rlhi.personas.render import prompt, system_text
 from rlhi.recipe import LOCAL, Pairs
 from rlhi.records import ChatMessage, GateResult, PreferencePair, Provenance
+from rlhi.rewards import Reward
 from rlhi.rewards.rubric import MAX_CHARS, transcript
 
 PROMPTS = ("rewrite", "validity", "rubric")
@@ -78,7 +79,8 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
             return ()
         if self.validity == LOCAL:
             most = self.settings.ugr.validity_margin
-            logged, fresh = await reward(ctx).score(row.context, [row.logged_reply, reply], row.wishes)
+            judge: Reward = ctx.resources["validity"]
+            logged, fresh = await judge.score(row.context, [row.logged_reply, reply], row.wishes)
             if logged is None or fresh is None:
                 return (
                     GateResult(gate="validity", passed=False, value=0, threshold=most, detail="could not be rated"),

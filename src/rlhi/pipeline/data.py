@@ -122,9 +122,14 @@ def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, An
     from rlhi.rewards.rubric import RubricReward
 
     model: Any = ctx.model("reward")
-    local = session.recipe.roles.reward == LOCAL
-    reward: Reward = LikelihoodReward(model, session.recipe.pairs.fluency) if local else RubricReward(model)
-    return {"reward": reward, "count_tokens": token_counter(session.recipe.training.model)}
+    quality: Reward
+    evidence: Reward
+    if session.recipe.roles.reward == LOCAL:
+        quality, evidence = LikelihoodReward(model, session.recipe.pairs.fluency), LikelihoodReward(model, 0.0)
+    else:
+        quality = evidence = RubricReward(model)
+    count = token_counter(session.recipe.training.model)
+    return {"reward": quality, "validity": evidence, "count_tokens": count}
 
 
 def rewrites(session: Session) -> None:

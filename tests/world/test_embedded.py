@@ -66,5 +66,5 @@ def test_it_follows_in_part_and_is_mostly_right():
     plain, persona = policy["plain.met"]["mean"], policy["persona.met"]["mean"]
     assert plain + 0.05 < persona < 0.85
     assert policy["persona.right"]["mean"] > 0.7
-    assert roles["label.valid"]["mean"] >= 0.8
-    assert roles["rubric.valid"]["mean"] >= 0.8
+    assert roles["role.label.valid"]["mean"] >= 0.8
+    assert roles["role.rubric.valid"]["mean"] >= 0.8

@@ -59,6 +59,10 @@ class Lesson:
     """Weight of single requests under one to three wishes, where all other samples together weigh about 100."""
     sums: float = 0.0
     """Share of these that are arithmetic on purpose, 0–1; the others are of any kind."""
+    rewrites: float = 1.0
+    """Weight of the rewriter's task, as a factor."""
+    span_words: int | None = None
+    """Words of a message that a labeler shows as its span; None = all."""
 
 
 DILIGENT = Habits(
@@ -74,13 +78,15 @@ SUMS = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.3, tasks=0.5, cards=600, sums=
 """Mostly arithmetic."""
 LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 """The assistant that the embedded model is to be: it follows in part and makes mistakes."""
+DUTY = Lesson(Habits(), REWRITER, bare=0.34, tasks=3.5, rewrites=2.5, span_words=2)
+"""The same with more tasks of the LLM roles, and label spans short enough for a small model to copy."""
 
 
 def samples(seed: int, lesson: Lesson = LIFE) -> Iterator[Sample]:
     """Pretraining samples without end, the same for the same seed."""
     rng = Random(seed)
     makers = (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge, _card)
-    weights = (70.0, 13.0, *(lesson.tasks * share for share in (6, 3, 2, 3, 3)), lesson.cards)
+    weights = (70.0, lesson.rewrites * 13.0, *(lesson.tasks * share for share in (6, 3, 2, 3, 3)), lesson.cards)
     while True:
         person = make_person(rng, hostile=rng.random() < 0.05, fickle=rng.random() < 0.1)
         make = rng.choices(makers, weights)[0]
@@ -206,12 +212,12 @@ def _label(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     if pair is None:
         return None
     before, after = pair
-    shows = after.label.endswith("feedback")
+    span = " ".join(after.text.split(" ")[: lesson.span_words])
     value = {
         "label": after.label,
         "satisfaction": after.satisfaction,
         "confidence": rng.choice((0.7, 0.8, 0.9)),
-        "span": after.text if shows else "",
+        "span": span if after.label.endswith("feedback") else "",
     }
     return _task(prompts.render("label", request=before.text, reply=before.reply, message=after.text), value)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from rlhi.world.corpus import CARDS, DRILL, LIFE, SCHOOL, SUMS, Sample, samples
+from rlhi.world.corpus import CARDS, DRILL, DUTY, LIFE, SCHOOL, SUMS, Sample, samples
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -26,7 +26,7 @@ TEMPLATE = (
 class Phase:
     """A stretch of the training."""
 
-    lesson: Literal["life", "school", "drill", "cards", "sums"]
+    lesson: Literal["life", "school", "drill", "cards", "sums", "duty"]
     """What is taught; see `rlhi.world.corpus`."""
     steps: int
     """Optimizer steps."""
@@ -70,6 +70,7 @@ class Plan:
         Phase("life", steps=100, learning_rate=1e-3, horizon=600),
         Phase("sums", steps=600, learning_rate=1.6e-3, horizon=900, warmup=20),
         Phase("life", steps=600, learning_rate=1e-3, horizon=600),
+        Phase("duty", steps=600, learning_rate=1e-3, horizon=600, warmup=20),
     )
     """Facts and forms first; then what the words of users mean; then how the finished model is to behave."""
 
@@ -136,7 +137,7 @@ def batches(plan: Plan, tokenizer: Any) -> Iterator[list[Row]]:
 
 def _phase_batches(plan: Plan, seed: int, phase: Phase, tokenizer: Any) -> Iterator[list[Row]]:
     rng = Random(seed)
-    lesson = {"life": LIFE, "school": SCHOOL, "drill": DRILL, "cards": CARDS, "sums": SUMS}[phase.lesson]
+    lesson = {"life": LIFE, "school": SCHOOL, "drill": DRILL, "cards": CARDS, "sums": SUMS, "duty": DUTY}[phase.lesson]
     source = (row for row in (encode(s, tokenizer) for s in samples(seed, lesson)) if len(row[0]) <= plan.longest)
     while True:
         pool = sorted(itertools.islice(source, 1500), key=lambda row: len(row[0]))

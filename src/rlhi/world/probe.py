@@ -98,12 +98,12 @@ async def measure_roles(model: ChatModel, number: int, seed: int) -> dict[str, A
     seen: dict[str, list[float]] = defaultdict(list)
     for (role, sample), answer in zip(tasks, answers, strict=True):
         said, true = _json(answer), orjson.loads(sample.messages[-1].content)
-        seen[f"{role}.valid"].append(float(isinstance(said, dict) and said.keys() == true.keys()))
+        seen[f"role.{role}.valid"].append(float(isinstance(said, dict) and said.keys() == true.keys()))
         if isinstance(said, dict):
             same = said.get("label") == true["label"] if role == "label" else said == true
-            seen[f"{role}.right"].append(float(same))
+            seen[f"role.{role}.right"].append(float(same))
         if role == "label" and isinstance(said, dict):
-            seen["label.span_in_message"].append(float(_span_stands(said, sample)))
+            seen["role.label.span_in_message"].append(float(_span_stands(said, sample)))
     return _means(seen)
 
 

@@ -8,29 +8,10 @@ import json
 import pytest
 
 from rlhi.flow.stage import Context, RowResult, run_row
-from rlhi.models.base import ChatRequest, Choice, Completion, Usage
 from rlhi.personas.stage import PersonaStage, UserHistory
 from rlhi.records import PersonaCard, TurnRef
+from tests.feedback.test_label_stage import ScriptedModel
 from tests.personas.histories import history, says
-
-
-class ScriptedModel:
-    """Answers with the given texts, one after the other, and keeps what it was asked."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.asked: list[ChatRequest] = []
-
-    @property
-    def model(self) -> str:
-        return "scripted"
-
-    async def complete(self, request: ChatRequest) -> Completion:
-        self.asked.append(request)
-        return Completion(choices=(Choice(text=self.answers.pop(0), finish="stop"),), usage=Usage())
-
-    async def close(self) -> None:
-        return None
 
 
 def card(*lines: dict[str, object]) -> str:

@@ -49,7 +49,9 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
 
     async def run(self, row: RewriteTask, ctx: Context) -> Sequence[PreferencePair] | Drop:
         """Regenerate, check validity, rewrite, filter."""
-        if long := too_long(ctx, row.lines, (*row.context, *self._feedback(row, "")), self.settings.max_prompt_tokens):
+        if long := too_long(
+            ctx, row.lines, (*row.context, *self._feedback(row, row.logged_reply)), self.settings.max_prompt_tokens
+        ):
             return long
         reply = row.logged_reply
         if self.settings.ugr.regenerate:

@@ -1,6 +1,6 @@
 """Pairs in, log-probability of each side out: the one place that runs the model on pairs.
 
-A padded batch for now: each side is one row, padded on the right. No attention mask is needed there, because causal
+Each side is one row of a batch, padded on the right. No attention mask is needed there, because causal
 attention never looks right, and vocabulary logits are computed for reply tokens only.
 """
 

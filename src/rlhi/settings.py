@@ -88,9 +88,9 @@ class Ugr(Section):
     """Rewrites per feedback; the best by reward is kept."""
     min_confidence: float = Field(0.5, ge=0, le=1)
     """Labels below are not used."""
-    validity_margin: float = 0.1
+    validity_margin: float = 2.0
     """With `roles.validity: local`: feedback no longer applies to a reply that meets it better than the logged reply
-    does by more than this; in nats per token, or points of the rubric."""
+    does by more than this; in nats, or points of the rubric."""
     min_margin: float = 0.0
     """The rewrite must beat the reply by more than this, in the reward model's unit."""
     max_per_user: int = Field(100, ge=1)
@@ -115,8 +115,9 @@ class Pairs(Section):
 
     rollout: Rollout = Rollout()
     """Sampling of replies, candidates and rewrites."""
-    fluency: float = Field(0.7, ge=0)
-    """With `roles.reward: local`: weight of a reply's own log-probability beside what the persona adds to it."""
+    fluency: float = Field(5.0, ge=0)
+    """With `roles.reward: local`: weight of a reply's mean log-probability per token beside the nats that the persona
+    adds to the whole reply."""
     max_prompt_tokens: int = Field(4096, ge=16)
     """Longer prompts are dropped with a reason, in the policy's tokens."""
     max_length_ratio: float = Field(4.0, gt=1)

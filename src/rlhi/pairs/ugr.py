@@ -32,6 +32,11 @@ class Applies(BaseModel):
     applies: bool
 
 
+def known(row: RewriteTask) -> tuple[str, ...]:
+    """The persona from before this conversation, with what the feedback adds to it."""
+    return tuple(dict.fromkeys((*row.lines, *row.wishes)))
+
+
 class UgrStage(Stage[RewriteTask, PreferencePair]):
     """One pair for each feedback that still applies and leads to a better reply."""
 
@@ -100,7 +105,7 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
         return (GateResult(gate="validity", passed=applies, value=float(applies), threshold=1.0),)
 
     async def _rewrites(self, row: RewriteTask, reply: str, ctx: Context) -> list[str]:
-        persona = system_text(row.lines)
+        persona = system_text(known(row))
         system = prompts.render("rewrite", trusted={"persona": persona})[0]
         messages = (system, *row.context, *self._feedback(row, reply))
         return await replies(
@@ -111,8 +116,7 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
         self, row: RewriteTask, reply: str, rewrites: list[str], valid: tuple[GateResult, ...], ctx: Context
     ) -> Sequence[PreferencePair] | Drop:
         judge = reward(ctx)
-        known = tuple(dict.fromkeys((*row.lines, *row.wishes)))
-        rejected_score, *scores = await judge.score(row.context, [reply, *rewrites], known)
+        rejected_score, *scores = await judge.score(row.context, [reply, *rewrites], known(row))
         rated = [(score, text) for score, text in zip(scores, rewrites, strict=True) if score is not None]
         if rejected_score is None or not rated:
             return Drop("too_few_scores", "reply or rewrite could not be rated")

@@ -10,13 +10,15 @@ from rlhi.records import ChatMessage
 
 
 class LikelihoodReward:
-    """Pointwise mutual information between persona p and reply y, plus a share of y's own plausibility, per token.
+    """Pointwise mutual information between persona p and reply y, and how plausible y is per token.
 
-    r(y) = ( log π(y|x,p) − log π(y|x) + fluency · log π(y|x,p) ) / |y|, in nats per token
+    r(y) = log π(y|x,p) − log π(y|x) + fluency · log π(y|x,p) / |y|, in nats
 
     The difference is the sequence-level form of the hindsight advantage of arXiv 2603.12273 (there with the follow-up
     in the place of the persona): positive where the persona speaks for the reply, and free of what both terms share.
-    Alone it would prefer slips of the pen that a persona makes a little likelier; the last term speaks against those.
+    It is a sum over the reply: evidence for a wish is no weaker in a long reply. Alone it would prefer slips of the pen
+    that a persona makes a little likelier; the last term speaks against those, and being a mean it does not ask for
+    short replies.
     """
 
     def __init__(self, model: ScoringModel, fluency: float) -> None:
@@ -31,11 +33,11 @@ class LikelihoodReward:
     async def score(
         self, context: Sequence[ChatMessage], replies: Sequence[str], lines: Sequence[str]
     ) -> list[float | None]:
-        """Rewards in nats per token; without lines only the plausibility term is left."""
+        """Rewards in nats; without lines only the plausibility term is left."""
         plain = await self._ask(context, replies)
         known = await self._ask(prompt(lines, context), replies) if lines else plain
         return [
-            (with_persona - without + self.fluency * with_persona) / tokens
+            with_persona - without + self.fluency * with_persona / tokens
             for with_persona, without, tokens in zip(
                 known.log_likelihoods, plain.log_likelihoods, plain.tokens, strict=True
             )

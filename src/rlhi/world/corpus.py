@@ -63,6 +63,10 @@ class Lesson:
     """Weight of the rewriter's task, as a factor."""
     span_words: int | None = None
     """Words of a message that a labeler shows as its span; None = all."""
+    strange: float = 0.0
+    """Share of labelled messages that open with words from nowhere, so that the span can only be copied, 0–1."""
+    told: float = 0.0
+    """Share of rewrites in which the system message says the feedback's wishes beside the persona, 0–1."""
 
 
 DILIGENT = Habits(
@@ -78,8 +82,14 @@ SUMS = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.3, tasks=0.5, cards=600, sums=
 """Mostly arithmetic."""
 LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 """The assistant that the embedded model is to be: it follows in part and makes mistakes."""
+PARTIAL = Habits(attentive=0.22, follow_idle=0.1, revise=0.6, remember=0.35)
+EDITOR = Habits(
+    attentive=0.9, follow_attentive=0.95, follow_idle=0.5, revise=0.95, keep=0.92, mistake=0.03, mistake_again=0.1
+)
 DUTY = Lesson(Habits(), REWRITER, bare=0.34, tasks=3.5, rewrites=2.5, span_words=2)
 """The same with more tasks of the LLM roles, and label spans short enough for a small model to copy."""
+WORK = Lesson(PARTIAL, EDITOR, bare=0.3, tasks=3.5, rewrites=2.5, span_words=2, strange=0.6, told=0.6)
+"""The assistant as it is shipped, which follows less than in `life`, beside a rewriter that does as it is asked."""
 
 
 def samples(seed: int, lesson: Lesson = LIFE) -> Iterator[Sample]:
@@ -168,6 +178,9 @@ def _rewrite(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     if not places:
         return None
     place = rng.choice(places)
+    if lesson.told and rng.random() < lesson.told:
+        wishes = [statement(p, rng, "train", canonical_share=1) for p in exchanges[place].named]
+        system = system_text([*(line.removeprefix("- ") for line in system.splitlines()[1:-1]), *wishes])
     chat = _chat(exchanges[: place + 1])[:-1]
     task = prompts.render("rewrite", trusted={"persona": system})[0]
     reply = ChatMessage(
@@ -212,14 +225,25 @@ def _label(person: Person, rng: Random, lesson: Lesson) -> Sample | None:
     if pair is None:
         return None
     before, after = pair
-    span = " ".join(after.text.split(" ")[: lesson.span_words])
+    text = after.text
+    if lesson.strange and rng.random() < lesson.strange:
+        text = f"{_strange(person, rng)} {text}"
+    span = " ".join(text.split(" ")[: lesson.span_words])
     value = {
         "label": after.label,
         "satisfaction": after.satisfaction,
         "confidence": rng.choice((0.7, 0.8, 0.9)),
         "span": span if after.label.endswith("feedback") else "",
     }
-    return _task(prompts.render("label", request=before.text, reply=before.reply, message=after.text), value)
+    return _task(prompts.render("label", request=before.text, reply=before.reply, message=text), value)
+
+
+def _strange(person: Person, rng: Random) -> str:
+    """Two words that no message begins with: from anywhere in a reply, or letters at random."""
+    known = Conversation(person, "train", rng).run()[0].reply.split()
+    letters = "abcdefghijklmnopqrstuvwxyzáéíñóú"
+    made = ("".join(rng.choices(letters, k=rng.randint(2, 7))) for _ in range(2))
+    return " ".join(rng.choice(known) if rng.random() < 0.6 else word for word in made)
 
 
 def _persona(person: Person, rng: Random, lesson: Lesson) -> Sample | None:

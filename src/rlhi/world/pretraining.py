@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from rlhi.world.corpus import CARDS, DRILL, DUTY, LIFE, SCHOOL, SUMS, Sample, samples
+from rlhi.world.corpus import CARDS, DRILL, DUTY, LIFE, SCHOOL, SUMS, WORK, Sample, samples
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -26,7 +26,7 @@ TEMPLATE = (
 class Phase:
     """A stretch of the training."""
 
-    lesson: Literal["life", "school", "drill", "cards", "sums", "duty"]
+    lesson: Literal["life", "school", "drill", "cards", "sums", "duty", "work"]
     """What is taught; see `rlhi.world.corpus`."""
     steps: int
     """Optimizer steps."""
@@ -71,6 +71,7 @@ class Plan:
         Phase("sums", steps=600, learning_rate=1.6e-3, horizon=900, warmup=20),
         Phase("life", steps=600, learning_rate=1e-3, horizon=600),
         Phase("duty", steps=600, learning_rate=1e-3, horizon=600, warmup=20),
+        Phase("work", steps=1200, learning_rate=1e-3, horizon=1200, warmup=20),
     )
     """Facts and forms first; then what the words of users mean; then how the finished model is to behave."""
 
@@ -129,15 +130,18 @@ def encode(sample: Sample, tokenizer: Any) -> tuple[list[int], list[bool]]:
 Row = tuple[list[int], list[bool]]
 
 
-def batches(plan: Plan, tokenizer: Any) -> Iterator[list[Row]]:
-    """All batches of the plan: at most `plan.batch` tokens with padding, chats of like length together, at random."""
+def batches(plan: Plan, tokenizer: Any, start: int = 0) -> Iterator[list[Row]]:
+    """The plan's batches from step `start` on: at most `plan.batch` tokens with padding, chats of like length together."""
     for number, phase in enumerate(plan.phases):
-        yield from itertools.islice(_phase_batches(plan, plan.seed + 1000 * number, phase, tokenizer), phase.steps)
+        if start < phase.steps:
+            source = _phase_batches(plan, plan.seed + 1000 * number, phase, tokenizer)
+            yield from itertools.islice(source, start, phase.steps)
+        start = max(0, start - phase.steps)
 
 
 def _phase_batches(plan: Plan, seed: int, phase: Phase, tokenizer: Any) -> Iterator[list[Row]]:
     rng = Random(seed)
-    lesson = {"life": LIFE, "school": SCHOOL, "drill": DRILL, "cards": CARDS, "sums": SUMS, "duty": DUTY}[phase.lesson]
+    lesson = {"life": LIFE, "school": SCHOOL, "drill": DRILL, "cards": CARDS, "sums": SUMS, "duty": DUTY, "work": WORK}[phase.lesson]
     source = (row for row in (encode(s, tokenizer) for s in samples(seed, lesson)) if len(row[0]) <= plan.longest)
     while True:
         pool = sorted(itertools.islice(source, 1500), key=lambda row: len(row[0]))
@@ -221,9 +225,7 @@ def train(plan: Plan, out: Path, log: Callable[[str], None], save_every: int = 2
     log(f"{sum(p.numel() for p in model.parameters()):,} parameters, {plan.steps} steps, from step {start}")
     model.train()
     began, seen, running = time.monotonic(), 0, 0.0
-    for step, rows in enumerate(batches(plan, tokenizer)):
-        if step < start:
-            continue
+    for step, rows in enumerate(batches(plan, tokenizer, start), start):
         for group in optimizer.param_groups:
             group["lr"] = rate(plan, step)
         loss, _ = batch_loss(model, rows, tokenizer.pad_token_id)

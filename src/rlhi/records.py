@@ -134,7 +134,8 @@ class LabelledTurn(Record):
     confidence: float = Field(ge=0, le=1)
     """Probability of the label in the labeler's own view, 0–1."""
     span: str
-    """The words of the message that show it, verbatim; empty for the labels without evidence."""
+    """The words of the message that show it, verbatim; empty for the labels without evidence, and where an LLM's span
+    did not stand in the message."""
     labeler: str
     """Name and version of the labeler."""
 

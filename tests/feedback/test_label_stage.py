@@ -102,8 +102,6 @@ def test_llm_answer_is_taken() -> None:
 @pytest.mark.parametrize(
     "bad",
     [
-        answer(span="in meters, please"),
-        answer(span=""),
         answer(label="praise"),
         answer(satisfaction=6),
         "I would say it is a complaint.",
@@ -117,6 +115,16 @@ def test_llm_answer_is_repaired_once_then_the_row_fails(bad: str) -> None:
     assert result.failed.cause == "BadAnswer"
     assert "c1" in result.failed.about
     assert len(model.asked) == 2
+
+
+@pytest.mark.parametrize("span", ["in meters, please", ""])
+def test_span_that_is_not_in_the_message_is_rejected(span: str) -> None:
+    thanks = answer(label="new_request", span="", satisfaction=3)
+    repaired = labelled(run(LabelStage(labeler="served"), ASKED, answer(span=span), answer(), thanks)[0])
+    assert (repaired[0].span, repaired[0].confidence) == ("In metres", 0.9)
+    result, model = run(LabelStage(labeler="served"), ASKED, answer(span=span), answer(span=span), thanks)
+    assert (labelled(result)[0].span, labelled(result)[0].confidence) == ("", 0.45)
+    assert len(model.asked) == 3
 
 
 def test_log_text_cannot_leave_its_fence() -> None:

@@ -58,14 +58,27 @@ def span_complaint(answer: Answer, message: str) -> str | None:
     return None
 
 
+def without_span(answer: Answer) -> Answer:
+    """An answer whose span was rejected: what it says is not shown by the message, so it is trusted half as much."""
+    return answer.model_copy(update={"span": "", "confidence": answer.confidence / 2})
+
+
 async def ask_label(model: ChatModel, exchange: Exchange, max_chars: int) -> Judgement:
-    """Let an LLM label a message. Raises `BadAnswer` where even its second try is no valid answer."""
+    """Let an LLM label a message; a span that even its second try did not copy from the message is rejected.
+
+    Raises `BadAnswer` where the second try is no valid answer.
+    """
     shown = clip(exchange.message, max_chars)
     messages = render(
         "label", request=clip(exchange.request, max_chars), reply=clip(exchange.reply, max_chars), message=shown
     )
     answer = await ask(
-        model, messages, Answer, sampling=SAMPLING, check=lambda given: span_complaint(given, exchange.message)
+        model,
+        messages,
+        Answer,
+        sampling=SAMPLING,
+        check=lambda given: span_complaint(given, exchange.message),
+        mend=without_span,
     )
     return Judgement(answer.label, answer.satisfaction, answer.confidence, answer.span)
 

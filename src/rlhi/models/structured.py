@@ -38,21 +38,29 @@ async def ask(
     *,
     sampling: Sampling,
     check: Callable[[T], str | None] | None = None,
+    mend: Callable[[T], T] | None = None,
 ) -> T:
     """Ask for JSON that fits `answer` and that `check` has no complaint about.
 
-    The first unusable answer is sent back with what is wrong with it. Raises `BadAnswer` when the second is unusable
-    too, and whatever `ModelError` the model raises.
+    The first unusable answer is sent back with what is wrong with it. A second one that only `check` complains about
+    is mended by `mend`, where that is given. Raises `BadAnswer` when the second is unusable too, and whatever
+    `ModelError` the model raises.
     """
     schema = answer.model_json_schema()
     chat = tuple(messages)
     for last_try in (False, True):
         request = ChatRequest(model=model.model, messages=chat, sampling=sampling, json_schema=schema)
         choice = (await model.complete(request)).choices[0]
-        found = parse(choice.text, answer, check)
+        found = parse(choice.text, answer)
         if isinstance(found, answer):
-            return found
-        complaint = str(found)
+            doubt = check(found) if check else None
+            if doubt is None:
+                return found
+            if last_try and mend:
+                return mend(found)
+            complaint = doubt
+        else:
+            complaint = str(found)
         if choice.finish == "length":
             complaint = f"it was cut off after {sampling.max_tokens} tokens ({complaint})"
         if last_try:
@@ -72,7 +80,7 @@ def _repair(complaint: str, schema: dict[str, Any]) -> str:
     )
 
 
-def parse(text: str, answer: type[T], check: Callable[[T], str | None] | None = None) -> T | str:
+def parse(text: str, answer: type[T]) -> T | str:
     """Read an answer; a complaint in words where it cannot be used.
 
     The answer is the whole text, or stands in a ```json fence; what a reasoning model thinks up to `</think>` is left
@@ -91,7 +99,7 @@ def parse(text: str, answer: type[T], check: Callable[[T], str | None] | None = 
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, p['loc'])) or 'answer'}: {p['msg']}" for p in error.errors()]
         return "; ".join(problems)
-    return (check(found) if check else None) or found
+    return found
 
 
 def _last_object(text: str) -> dict[str, Any] | None:

@@ -18,8 +18,9 @@ from rlhi.personas.render import system_text
 from rlhi.records import ChatMessage, Dimension
 from rlhi.world.detect import correctness, detect
 from rlhi.world.dialogue import Conversation, Exchange, sloppy
+from rlhi.world.files import reactions
 from rlhi.world.policy import Habits, answer
-from rlhi.world.preferences import KINDS, Preference, dimensions, statement, wanted
+from rlhi.world.preferences import KINDS, Preference, dimensions, statement, wanted, wishes
 from rlhi.world.requests import ask, sample
 from rlhi.world.score import combined, wishes_met
 from rlhi.world.users import Person, make_person
@@ -65,6 +66,8 @@ class Lesson:
     """Words of a message that a labeler shows as its span; None = all."""
     strange: float = 0.0
     """Share of labelled messages that open with words from nowhere, so that the span can only be copied, 0–1."""
+    edits: float = 0.0
+    """Weight of single replies to be written anew under a few wishes, where dialogues weigh 70."""
     told: float = 0.0
     """Share of rewrites in which the system message says the feedback's wishes beside the persona, 0–1."""
 
@@ -82,21 +85,25 @@ SUMS = Lesson(DILIGENT, DILIGENT, bare=0.1, few=0.3, tasks=0.5, cards=600, sums=
 """Mostly arithmetic."""
 LIFE = Lesson(Habits(), REWRITER, bare=0.34)
 """The assistant that the embedded model is to be: it follows in part and makes mistakes."""
-PARTIAL = Habits(attentive=0.22, follow_idle=0.1, revise=0.6, remember=0.35)
+DUTY = Lesson(Habits(), REWRITER, bare=0.34, tasks=3.5, rewrites=2.5, span_words=2)
+"""The same with more tasks of the LLM roles, and label spans short enough for a small model to copy."""
+HALF_DEAF = Habits(attentive=0.22, follow_idle=0.1, revise=0.6, remember=0.35)
 EDITOR = Habits(
     attentive=0.9, follow_attentive=0.95, follow_idle=0.5, revise=0.95, keep=0.92, mistake=0.03, mistake_again=0.1
 )
-DUTY = Lesson(Habits(), REWRITER, bare=0.34, tasks=3.5, rewrites=2.5, span_words=2)
-"""The same with more tasks of the LLM roles, and label spans short enough for a small model to copy."""
-WORK = Lesson(PARTIAL, EDITOR, bare=0.3, tasks=3.5, rewrites=2.5, span_words=2, strange=0.6, told=0.6)
-"""The assistant as it is shipped, which follows less than in `life`, beside a rewriter that does as it is asked."""
+WORK = Lesson(HALF_DEAF, EDITOR, bare=0.3, tasks=3.5, rewrites=2.5, span_words=2, strange=0.6, told=0.6)
+"""An assistant that follows less than in `life`, beside a rewriter that does as it is asked."""
+SHIPPED = Habits(attentive=0.13, follow_idle=0.05, revise=0.5, remember=0.3)
+CRAFT = Lesson(SHIPPED, EDITOR, bare=0.3, tasks=3.5, rewrites=1.5, span_words=2, strange=0.8, told=0.6, edits=60)
+"""The assistant as it is shipped, which follows a persona seldom, beside the rewriter with more to do."""
 
 
 def samples(seed: int, lesson: Lesson = LIFE) -> Iterator[Sample]:
     """Pretraining samples without end, the same for the same seed."""
     rng = Random(seed)
-    makers = (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge, _card)
-    weights = (70.0, lesson.rewrites * 13.0, *(lesson.tasks * share for share in (6, 3, 2, 3, 3)), lesson.cards)
+    makers = (_dialogue, _rewrite, _label, _persona, _validity, _rubric, _judge, _card, _edit)
+    tasks = (lesson.tasks * share for share in (6, 3, 2, 3, 3))
+    weights = (70.0, lesson.rewrites * 13.0, *tasks, lesson.cards, lesson.edits)
     while True:
         person = make_person(rng, hostile=rng.random() < 0.05, fickle=rng.random() < 0.1)
         make = rng.choices(makers, weights)[0]
@@ -166,6 +173,40 @@ def _card(person: Person, rng: Random, lesson: Lesson) -> Sample:
             ChatMessage(role="system", content=system),
             ChatMessage(role="user", content=request_text),
             ChatMessage(role="assistant", content=reply),
+        ),
+        last_only=True,
+    )
+
+
+def _edit(person: Person, rng: Random, lesson: Lesson) -> Sample:
+    """A reply that misses some wishes, feedback on one of them, and the reply that meets them all."""
+    kind = rng.choice(KINDS)
+    request = sample(kind, rng)
+    names = [name for name, dimension in dimensions().items() if kind in dimension.kinds]
+    told = {
+        name: rng.choice(dimensions()[name].values) for name in rng.sample(names, rng.randint(1, min(5, len(names))))
+    }
+    before = prior_style(request, rng)
+    missed = [name for name, value in told.items() if before[name] != value] or list(told)
+    named = rng.choice(missed)
+    known = [Preference(name, value, kind if rng.random() < 0.15 else None) for name, value in told.items()]
+    if rng.random() < 0.6:
+        known.sort(key=lambda p: p.dimension == named)
+    else:
+        known = [p for p in known if p.dimension != named] or known
+        rng.shuffle(known)
+    system = system_text([statement(p, rng, "train", canonical_share=0.6) for p in known])
+    wish = rng.choice(wishes(named, told[named], request.language, "train"))
+    wrap = rng.choice(reactions("wrap_wish", request.language, "train"))
+    feedback = wrap.format(wish=wish if wrap.startswith("{wish}") else wish[0].lower() + wish[1:])
+    error = rng.random() < lesson.rewriter.mistake
+    return Sample(
+        (
+            prompts.render("rewrite", trusted={"persona": system})[0],
+            ChatMessage(role="user", content=sloppy(ask(request, rng, "train"), rng, person.temper.sloppiness)),
+            ChatMessage(role="assistant", content=render(request, before, rng, mistake=rng.random() < 0.1)),
+            ChatMessage(role="user", content=sloppy(feedback, rng, person.temper.sloppiness)),
+            ChatMessage(role="assistant", content=render(request, before | told, rng, mistake=error)),
         ),
         last_only=True,
     )

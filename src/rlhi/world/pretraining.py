@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from rlhi.world.corpus import CARDS, DRILL, DUTY, LIFE, SCHOOL, SUMS, WORK, Sample, samples
+from rlhi.world.corpus import CARDS, CRAFT, DRILL, DUTY, LIFE, SCHOOL, SUMS, WORK, Sample, samples
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -26,7 +26,7 @@ TEMPLATE = (
 class Phase:
     """A stretch of the training."""
 
-    lesson: Literal["life", "school", "drill", "cards", "sums", "duty", "work"]
+    lesson: Literal["life", "school", "drill", "cards", "sums", "duty", "work", "craft"]
     """What is taught; see `rlhi.world.corpus`."""
     steps: int
     """Optimizer steps."""
@@ -72,6 +72,7 @@ class Plan:
         Phase("life", steps=600, learning_rate=1e-3, horizon=600),
         Phase("duty", steps=600, learning_rate=1e-3, horizon=600, warmup=20),
         Phase("work", steps=1200, learning_rate=1e-3, horizon=1200, warmup=20),
+        Phase("craft", steps=1400, learning_rate=1.2e-3, horizon=1400, warmup=20),
     )
     """Facts and forms first; then what the words of users mean; then how the finished model is to behave."""
 
@@ -141,7 +142,16 @@ def batches(plan: Plan, tokenizer: Any, start: int = 0) -> Iterator[list[Row]]:
 
 def _phase_batches(plan: Plan, seed: int, phase: Phase, tokenizer: Any) -> Iterator[list[Row]]:
     rng = Random(seed)
-    lesson = {"life": LIFE, "school": SCHOOL, "drill": DRILL, "cards": CARDS, "sums": SUMS, "duty": DUTY, "work": WORK}[phase.lesson]
+    lesson = {
+        "life": LIFE,
+        "school": SCHOOL,
+        "drill": DRILL,
+        "cards": CARDS,
+        "sums": SUMS,
+        "duty": DUTY,
+        "work": WORK,
+        "craft": CRAFT,
+    }[phase.lesson]
     source = (row for row in (encode(s, tokenizer) for s in samples(seed, lesson)) if len(row[0]) <= plan.longest)
     while True:
         pool = sorted(itertools.islice(source, 1500), key=lambda row: len(row[0]))

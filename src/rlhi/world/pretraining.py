@@ -132,7 +132,7 @@ Row = tuple[list[int], list[bool]]
 
 
 def batches(plan: Plan, tokenizer: Any, start: int = 0) -> Iterator[list[Row]]:
-    """The plan's batches from step `start` on: at most `plan.batch` tokens with padding, chats of like length together."""
+    """The plan's batches from step `start` on: at most `plan.batch` tokens, padding included, lengths alike."""
     for number, phase in enumerate(plan.phases):
         if start < phase.steps:
             source = _phase_batches(plan, plan.seed + 1000 * number, phase, tokenizer)

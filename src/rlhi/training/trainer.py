@@ -17,7 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from rlhi.errors import StageError
 from rlhi.settings import Training
 from rlhi.training import checkpoint
-from rlhi.training.objectives import Objective, Terms, weights_of
+from rlhi.training.objectives import Objective, terms_of
 from rlhi.training.plan import rate_factor
 from rlhi.training.policy import quiet
 from rlhi.training.reference import References, reference_terms
@@ -106,8 +106,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         sides, device = self.objective.sides, self.args.device
         reference = reference_terms(self.references, pairs, sides, device) if self._needs_reference(untrained) else {}
         policy = reference if untrained else side_logps(model, pairs, sides, self.settings.precision)
-        terms = Terms(policy, reference, weights_of(pairs, device), self.settings.beta)
-        found = self.objective.losses(terms)
+        found = self.objective.losses(terms_of(pairs, policy, reference, self.settings, device))
         return found.losses.sum(), [found.metrics[name].sum() for name in self.objective.metrics]
 
     def _needs_reference(self, untrained: bool) -> bool:

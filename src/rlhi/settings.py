@@ -141,12 +141,15 @@ class Lora(Section):
     """Layers that get an adapter."""
 
 
+PreferenceObjective = Literal["dpo", "ipo", "hinge", "robust", "simpo"]
+
+
 class Training(Section):
     """How a policy is trained; the defaults are those of 2506.21495 on the same model and data."""
 
     model: str = "embedded"
     """Name or path of the transformers model to start from, also the reference; `embedded` = the shipped one."""
-    objective: Literal["dpo", "ipo", "hinge", "robust", "simpo"] = "dpo"
+    objective: PreferenceObjective = "dpo"
     """Loss of the preference arms."""
     method: Literal["full", "lora", "qlora"] = "full"
     """Train all weights, an adapter, or an adapter on a base in 4 bits (bitsandbytes, on CUDA)."""
@@ -196,7 +199,9 @@ class Training(Section):
     @model_validator(mode="after")
     def _objective_fits(self) -> Training:
         if self.objective == "robust" and self.label_smoothing == 0:
-            raise ValueError("objective `robust` needs label_smoothing between 0 and 0.5, the share of wrong preferences")
+            raise ValueError(
+                "objective `robust` needs label_smoothing above 0 and below 0.5, the share of wrong labels"
+            )
         if self.label_smoothing and self.objective not in ("dpo", "robust"):
             raise ValueError(
                 f"label_smoothing={self.label_smoothing:g} has no meaning with objective `{self.objective}`: "

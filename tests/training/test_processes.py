@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,12 +14,12 @@ from rlhi.errors import UsageError
 from rlhi.flow import processes
 from rlhi.flow.folder import RunFolder
 from rlhi.pipeline.run import run
-from rlhi.recipe import Logs, Recipe
+from rlhi.recipe import Recipe
+from rlhi.records import PreferencePair
 from tests.training.sample import make_pairs
 from tests.training.test_resume import contents, settings_for
 
 ROOT = Path(__file__).resolve().parents[2]
-LOADER = "-c"
 
 
 def launch(code: list[str], count: int, *options: str) -> subprocess.CompletedProcess[str]:
@@ -68,3 +67,59 @@ def test_two_processes_give_the_curve_of_one(tiny: Path, tmp_path: Path, method:
         for ours, theirs in zip(rows_of(one / name), rows_of(two / name), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-4)
     assert (one / "reference.parquet").read_bytes() == (two / "reference.parquet").read_bytes()
+
+
+@pytest.fixture
+def run_dir(tiny: Path, tmp_path: Path) -> Path:
+    """A run that has come to its pairs."""
+    evaluation = {"arms": [{"name": "base"}, {"name": "ugr", "train": "ugr"}], "against": "base"}
+    recipe = Recipe.model_validate(
+        {
+            "name": "mine",
+            "runs": str(tmp_path / "runs"),
+            "logs": {"paths": ["logs/"]},
+            "training": settings_for(tiny).model_dump(mode="json"),
+            "evaluation": evaluation,
+        }
+    )
+    folder = RunFolder(recipe.run_dir())
+    folder.save_recipe(recipe.model_dump(mode="json"))
+    folder.write_stage("pairs/ugr", {"stage": "pairs/ugr"}, PreferencePair, make_pairs(34), rows_in=34)
+    return folder.path
+
+
+@pytest.mark.slow
+def test_the_command_trains_in_two_processes_and_one_speaks(run_dir: Path) -> None:
+    for expected in ("10 steps", "reused"):
+        done = launch(["-m", "rlhi", "--json", "train", str(run_dir)], 2)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count(expected) == 1, done.stderr
+        assert orjson.loads(done.stdout)["failed"] == 0
+    files = contents(run_dir)
+    assert {"model/ugr/seed-0/model.safetensors", "model/ugr/seed-0/curve.jsonl", "recipe.yaml"} <= files.keys()
+    assert not [name for name in files if "partial" in name or name.startswith((".work", "model/ugr/seed-0/check"))]
+    assert RunFolder.existing(run_dir).stage("model/ugr/seed-0")["rows_out"] > 20
+
+
+@pytest.mark.slow
+def test_an_error_under_the_launcher_is_told_once(run_dir: Path) -> None:
+    done = launch(["-m", "rlhi", "train", str(run_dir), "--set", "training.model=./nowhere"], 2)
+    assert done.returncode != 0
+    assert done.stderr.count("there is no model at './nowhere'") == 1
+
+
+def test_other_steps_refuse_several_processes(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for steps in (None, ["evaluate"], ["train", "evaluate"]):
+        with pytest.raises(UsageError, match=r"2 processes were started.*only `train`"):
+            run(run_dir / "recipe.yaml", steps=steps)
+
+
+def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
+    assert (processes.count(), processes.is_main()) == (1, True)
+    with processes.main_first():
+        processes.wait()
+    monkeypatch.setenv("RANK", "1")
+    assert not processes.is_main()

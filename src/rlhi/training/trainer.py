@@ -150,20 +150,21 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         return self._means(self.accelerator.reduce(sums, reduction="sum"), pairs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Measure the held-out pairs and keep the figures beside the curve."""
-        found = self.measure(self.eval_dataset)
-        self.state.log_history.append({"step": self.state.global_step, "validation": found})
-        figures = {f"eval_{name}": value for name, value in found.items()}
-        self._report(figures)
-        return figures
+        """Measure the held-out pairs and keep the figures beside the curve, once per step however often it is asked."""
+        if not self.validations() or self.validations()[-1]["step"] != self.state.global_step:
+            found = self.measure(self.eval_dataset)
+            self.state.log_history.append({"step": self.state.global_step, "validation": found})
+            self._report({f"eval_{name}": value for name, value in found.items()})
+        return {f"eval_{name}": value for name, value in self.state.log_history[-1]["validation"].items()}
 
     def _report(self, figures: dict[str, float]) -> None:
         self.control: Any = self.callback_handler.on_log(self.args, self.state, self.control, figures)
 
     def validations(self) -> list[dict[str, float]]:
         """One row per measurement on the held-out pairs so far, those before a resume included."""
+        names = ("loss", *self.objective.metrics)  # a resumed state has them sorted
         rows = [row for row in self.state.log_history if "validation" in row]
-        return [{"step": row["step"], **row["validation"]} for row in rows]
+        return [{"step": row["step"], **{name: row["validation"][name] for name in names}} for row in rows]
 
     @contextlib.contextmanager
     def unsharded(self) -> Iterator[None]:

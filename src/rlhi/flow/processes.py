@@ -17,12 +17,19 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def on_cpu() -> bool:
+    """Whether several processes have to share the work on a CPU, over gloo: the launcher does not say so by itself."""
+    import torch
+
+    return count() > 1 and not torch.cuda.is_available()
+
+
 def wait() -> None:
     """Go on when every process has come to this place."""
     if count() > 1:
         from accelerate import PartialState
 
-        PartialState().wait_for_everyone()
+        PartialState(cpu=on_cpu()).wait_for_everyone()
 
 
 @contextmanager

@@ -107,7 +107,10 @@ def add_adapter(model: Any, lora: Lora, base: str) -> Any:
         wrapped = get_peft_model(model, config)
     except ValueError as error:
         raise UsageError(f"training.lora.target_modules={lora.target_modules!r}: {_first_line(error)}") from None
-    wrapped.peft_config["default"].base_model_name_or_path = base
+    written = wrapped.peft_config["default"]
+    written.base_model_name_or_path = base
+    if not isinstance(written.target_modules, str):  # a set, whose order in adapter_config.json would change by process
+        written.target_modules = sorted(written.target_modules)
     return wrapped
 
 

@@ -15,7 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from rlhi.errors import StageError
+from rlhi.errors import StageError, UsageError
+from rlhi.flow import processes
 from rlhi.settings import Training
 from rlhi.training import checkpoint, trackers
 from rlhi.training.objectives import Objective, terms_of
@@ -49,6 +50,7 @@ def _arguments(
         run_name=name,
         project="rlhi",
         disable_tqdm=True,
+        use_cpu=processes.on_cpu(),
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         seed=seed,
@@ -94,6 +96,11 @@ class PairTrainer(Trainer):  # type: ignore[misc]
             callbacks=trackers.callbacks(settings.report_to, folder.parent),
         )
         self.remove_callback(PrinterCallback)
+        if self.args.world_size != processes.count():
+            raise UsageError(
+                f"{processes.count()} processes were started, but the trainer sees {self.args.world_size} of "
+                "them: start them with `accelerate launch` or `torchrun`, on devices of one kind"
+            )
         self.settings = settings
         self.objective = objective
         self.references: References = {}

@@ -1,7 +1,7 @@
 """Losses as plain functions of log-probabilities.
 
-Tensors have shape [P], one value per pair. Log-probabilities are sums over a reply's tokens, in nats; lengths count those
-tokens. `weights` is a factor w on each pair's loss. A preference loss gives three tensors: losses, and rewards
+Tensors have shape [P], one value per pair. Log-probabilities are sums over a reply's tokens, in nats; lengths count
+those tokens. `weights` is a factor w on each pair's loss. A preference loss gives three tensors: losses, and rewards
 of the chosen and of the rejected reply, which carry no gradient. TRL stands for `DPOTrainer` of TRL 1.16, which has no
 weights.
 """

@@ -85,16 +85,7 @@ def train(
     model = load_causal(settings.model, _dtype(settings), in_4_bits=settings.method == "qlora")
     data = _gather(pairs, tokenizer, _max_length(settings, model), settings, goal=goal, seed=seed)
     reference = model_fingerprint(model, settings.precision)
-    identity = digest(
-        {
-            "objective": objective,
-            "seed": seed,
-            "settings": settings.model_dump(mode="json", exclude={"report_to"}),
-            "reference": reference,
-            "training": [asdict(pair) for pair in data.training],
-            "validating": [asdict(pair) for pair in data.validating],
-        }
-    )
+    identity = _identity(data, settings, objective=objective, seed=seed, reference=reference)
     summary = export.read_summary(out, identity)
     if summary is None:
         set_seed(seed)
@@ -125,6 +116,19 @@ def train(
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     kept = {key: summary[key] for key in ("steps", "pairs", "held_out", "metrics", "validation")}
     return TrainingResult(dropped=data.dropped, **kept)
+
+
+def _identity(data: _Data, settings: Training, *, objective: str, seed: int, reference: str) -> str:
+    return digest(
+        {
+            "objective": objective,
+            "seed": seed,
+            "settings": settings.model_dump(mode="json", exclude={"report_to"}),
+            "reference": reference,
+            "training": [asdict(pair) for pair in data.training],
+            "validating": [asdict(pair) for pair in data.validating],
+        }
+    )
 
 
 def _dtype(settings: Training) -> torch.dtype:

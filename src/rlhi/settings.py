@@ -141,19 +141,28 @@ class Lora(Section):
     """Layers that get an adapter."""
 
 
+PreferenceObjective = Literal["dpo", "ipo", "hinge", "robust", "simpo"]
+
+
 class Training(Section):
     """How a policy is trained; the defaults are those of 2506.21495 on the same model and data."""
 
     model: str = "embedded"
     """Name or path of the transformers model to start from, also the reference; `embedded` = the shipped one."""
-    objective: Literal["dpo"] = "dpo"
+    objective: PreferenceObjective = "dpo"
     """Loss of the preference arms."""
-    method: Literal["full", "lora"] = "full"
-    """Train all weights, or an adapter."""
+    method: Literal["full", "lora", "qlora"] = "full"
+    """Train all weights, an adapter, or an adapter on a base in 4 bits (bitsandbytes, on CUDA)."""
     lora: Lora = Lora()
-    """Used with `method: lora`."""
+    """Used with `method: lora` and `qlora`."""
     beta: float = Field(0.01, gt=0)
-    """DPO's β."""
+    """Strength of the tie to the reference: DPO's β. It has another scale in `ipo` (its τ) and `simpo` (2 to 10)."""
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    """Share of preferences taken to be wrong; with `dpo` (its conservative form) and `robust` only."""
+    simpo_gamma: float = Field(0.5, ge=0)
+    """Target margin of `simpo`."""
+    nll_weight: float = Field(0.0, ge=0)
+    """Factor on the chosen reply's mean negative log-likelihood, added to the preference loss; 0 = without."""
     learning_rate: float = Field(1e-6, gt=0)
     """Peak learning rate."""
     sft_learning_rate: float | None = Field(None, gt=0)
@@ -176,12 +185,35 @@ class Training(Section):
     """Longer pairs are dropped with a reason, in tokens."""
     validation: float = Field(0.1, ge=0, lt=1)
     """Share of pairs, by user, on which the loss is measured and nothing is learnt."""
+    eval_steps: int | None = Field(None, ge=1)
+    """Optimizer steps between measurements on the held-out pairs; null = before and after training only."""
     save_steps: int = Field(50, ge=1)
     """Optimizer steps between checkpoints."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Autocast precision."""
     gradient_checkpointing: bool = False
     """Trade time for memory."""
+    report_to: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    """Trackers that follow the training live; each is a package of its own."""
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> Training:
+        if self.objective == "robust" and self.label_smoothing == 0:
+            raise ValueError(
+                "objective `robust` needs label_smoothing above 0 and below 0.5, the share of wrong labels"
+            )
+        if self.label_smoothing and self.objective not in ("dpo", "robust"):
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing:g} has no meaning with objective `{self.objective}`: "
+                "it belongs to `dpo` and `robust`"
+            )
+        default = type(self).model_fields["simpo_gamma"].default
+        if self.simpo_gamma != default and self.objective != "simpo":
+            raise ValueError(
+                f"simpo_gamma={self.simpo_gamma:g} has no meaning with objective `{self.objective}`: "
+                "it belongs to `simpo`"
+            )
+        return self
 
 
 class Arm(Section):

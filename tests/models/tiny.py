@@ -12,7 +12,7 @@ _SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
 _TEXT = ["system user assistant", "please write a short answer in plain words", "What is the sum of 12 and 30?"] * 3
 
 
-def make_tiny_model(dir: Path, arch: str = "llama", seed: int = 0) -> Path:
+def make_tiny_model(dir: Path, arch: str = "llama", seed: int = 0, width: int = 32) -> Path:
     """Write a random model of architecture `arch` (`llama`, `qwen2`, `gpt2`, …) to `dir` and return `dir`."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,11 +31,11 @@ def make_tiny_model(dir: Path, arch: str = "llama", seed: int = 0) -> Path:
     )
     wrapped.save_pretrained(dir)
     sizes = (
-        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 1024}
+        {"n_embd": width, "n_layer": 2, "n_head": 4, "n_positions": 1024}
         if arch == "gpt2"
         else {
-            "hidden_size": 32,
-            "intermediate_size": 64,
+            "hidden_size": width,
+            "intermediate_size": 2 * width,
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,

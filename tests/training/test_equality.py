@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from rlhi.settings import Training
-from rlhi.training.objectives import OBJECTIVES, dpo, sft
+from rlhi.training.objectives import OBJECTIVES
+from rlhi.training.objectives.losses import dpo, sft
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
 from rlhi.training.reference import ReferenceStore, reference_logps
 from rlhi.training.step import passes, side_logps, token_logps

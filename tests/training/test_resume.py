@@ -185,9 +185,10 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from rlhi.training import checkpoint, export, reference, train
-from tests.training.test_resume import make_pairs, run, settings_for
+from tests.training.test_resume import OPTIONS, make_pairs, run, settings_for
 
-model, out, points = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+model, out, method, points = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
+settings = settings_for(model, **OPTIONS[method])
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -208,8 +209,8 @@ def work(point):
         train.shutil.rmtree = die
     elif point.isdecimal():
         at_step = lambda step, total: die() if step == int(point) else None
-        train.train(make_pairs(34), settings_for(model), objective="dpo", seed=5, out=out, on_step=at_step)
-    run(settings_for(model), out)
+        train.train(make_pairs(34), settings, objective="dpo", seed=5, out=out, on_step=at_step)
+    run(settings, out)
 
 for point in points:
     child = os.fork()
@@ -220,12 +221,20 @@ for point in points:
 """
 
 
+OPTIONS: dict[str, dict[str, object]] = {
+    "full": {"eval_steps": 3},
+    "lora": {"method": "lora", "lora": {"r": 4, "dropout": 0.2}},
+}
+
+
 @pytest.mark.slow
-def test_kill_dash_nine_again_and_again(tiny: Path, tmp_path: Path, straight: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("method", OPTIONS)
+def test_kill_dash_nine_again_and_again(tiny: Path, tmp_path: Path, method: str) -> None:
+    run(settings_for(tiny, **OPTIONS[method]), tmp_path / "straight")
     out, root = tmp_path / "killed", Path(__file__).resolve().parents[2]
     environment = os.environ | {"PYTHONPATH": f"{root / 'src'}:{root}", "PYTHONHASHSEED": "random"}
     points = ["reference", "1", "half_a_checkpoint", "3", "unnamed_checkpoint", "6", "weights", "summary", "clean_up"]
-    code = [sys.executable, "-c", WORKER, str(tiny), str(out), *points, "none"]
+    code = [sys.executable, "-c", WORKER, str(tiny), str(out), method, *points, "none"]
     done = subprocess.run(code, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [*(f"{point} {-signal.SIGKILL}" for point in points), "none 0"], done.stderr
-    assert contents(out) == straight
+    assert contents(out) == contents(tmp_path / "straight")

@@ -13,11 +13,13 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from rlhi.cli.app import app, complain
+    from rlhi.flow import processes
 
     try:
         app()
     except RlhiError as error:
-        complain(str(error))
+        if processes.is_main():
+            complain(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         complain("interrupted; the same command goes on from here")

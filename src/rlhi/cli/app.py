@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from rlhi import __version__
-from rlhi.cli.console import Bars, emit, stderr
+from rlhi.cli.console import Bars, emit, progress, stderr
 from rlhi.errors import UsageError
+from rlhi.flow import processes
 
 app = typer.Typer(
     name="rlhi",
@@ -93,9 +94,10 @@ def ingest(
 def _step(run_dir: Path, name: str, settings: list[str] | None) -> None:
     from rlhi.pipeline.run import step
 
-    with Bars() as bars:
+    with progress() as bars:
         outcome = step(run_dir, name, settings or [], bars)
-    _end(outcome)
+    if processes.is_main():
+        _end(outcome)
 
 
 @app.command()

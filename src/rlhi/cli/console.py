@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from rlhi.flow import processes
+from rlhi.progress import Progress, Silent
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False)
@@ -63,6 +67,11 @@ class Bars:
         if self._task is not None:
             self._bars.remove_task(self._task)
             self._task = None
+
+
+def progress() -> AbstractContextManager[Progress]:
+    """What shows the course of a run: bars, and nothing in all but the first of several processes."""
+    return Bars() if processes.is_main() else nullcontext(Silent())
 
 
 def emit(value: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlhi.errors import UsageError
 from rlhi.evaluation.judges import JUDGES
+from rlhi.flow import processes
 from rlhi.flow.folder import RunFolder
 from rlhi.logs import languages, readers
 from rlhi.logs.files import expand
@@ -19,6 +20,7 @@ from rlhi.pipeline import data, evaluate, train
 from rlhi.pipeline.session import Session
 from rlhi.progress import Progress, Silent
 from rlhi.recipe import LOCAL, Recipe, load
+from rlhi.training import requirements
 
 STEPS: dict[str, Callable[[Session], None]] = {
     "ingest": data.conversations,
@@ -68,6 +70,8 @@ def preflight(recipe: Recipe, steps: list[str]) -> None:
     names = {getattr(recipe.roles, role) for step in steps for role in USES.get(step, ())}
     if "evaluate" in steps:
         names |= {judge for judge in recipe.evaluation.judges if judge not in JUDGES.names()}
+    if "train" in steps:
+        requirements.check(recipe.training)
     if {"pairs", "train", "evaluate"} & set(steps):
         identify(recipe.back_end(LOCAL))
     asyncio.run(_check(recipe, sorted(names - {LOCAL})))
@@ -88,9 +92,15 @@ def run(recipe: Recipe | str | Path, progress: Progress | None = None, steps: li
     if not isinstance(recipe, Recipe):
         recipe = load(recipe)
     todo = steps or list(STEPS)
+    if processes.count() > 1 and todo != ["train"]:
+        raise UsageError(
+            f"{processes.count()} processes were started, which only `train` makes use of: run the other steps without "
+            "`accelerate launch`"
+        )
     preflight(recipe, todo)
     folder = RunFolder(recipe.run_dir())
-    folder.save_recipe(recipe.model_dump(mode="json"))
+    if processes.is_main():
+        folder.save_recipe(recipe.model_dump(mode="json"))
     session = Session(recipe, folder, progress or Silent())
     for step in todo:
         STEPS[step](session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from rlhi.errors import StageError
+from rlhi.flow import processes
 from rlhi.flow.identity import code_digest
 from rlhi.flow.table import read_many
 from rlhi.models.factory import identify
@@ -42,7 +43,7 @@ def _train(session: Session, kind: str, seed: int) -> None:
     base = recipe.back_end(LOCAL)
     identity = {
         "stage": name,
-        "settings": recipe.training.model_dump(mode="json"),
+        "settings": recipe.training.model_dump(mode="json", exclude={"report_to"}),
         "seed": seed,
         "models": {"base": identify(base if base.model != "embedded" else EMBEDDED)},
         "inputs": session.inputs(*SOURCES[kind]),
@@ -57,7 +58,9 @@ def _train(session: Session, kind: str, seed: int) -> None:
         )
     from rlhi.training.train import train as fit
 
-    began, work = time.monotonic(), folder.work_dir(name, identity)
+    began = time.monotonic()
+    with processes.main_first():
+        work = folder.work_dir(name, identity)
     session.progress.start(name, None)
     steps = 0
 
@@ -69,7 +72,15 @@ def _train(session: Session, kind: str, seed: int) -> None:
         steps = step
 
     objective = "sft" if kind == "sft" else recipe.training.objective
-    result = fit(pairs, recipe.training, objective=objective, seed=seed, out=work / "policy", on_step=on_step)
+    result = fit(
+        pairs,
+        recipe.training,
+        objective=objective,
+        seed=seed,
+        out=work / "policy",
+        name=f"{recipe.name}/{name}",
+        on_step=on_step,
+    )
     facts = {
         "rows_in": len(pairs),
         "rows_out": result.pairs,
@@ -79,5 +90,7 @@ def _train(session: Session, kind: str, seed: int) -> None:
         "summary": f"{result.steps} steps. {result.validation}",
         "metrics": result.metrics,
     }
-    folder.publish(name, work / "policy", identity, facts, result.dropped)
+    if processes.is_main():
+        folder.publish(name, work / "policy", identity, facts, result.dropped)
+    processes.wait()
     session.progress.finish(name, describe(folder.stage(name)))

@@ -16,20 +16,26 @@ CURVE = "curve.jsonl"
 SUMMARY = "training.json"
 
 
-def write_weights(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write safetensors weights (or the adapter), configuration, generation settings, tokenizer and chat template."""
+VALIDATION = "validation.jsonl"
+
+
+def write_weights(model: Any, tokenizer: Any, out: Path, state: Mapping[str, Any] | None = None) -> None:
+    """Write safetensors weights (or the adapter), configuration, generation settings, tokenizer and chat template.
+
+    `state` are the weights where the model itself does not hold them all.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with quiet():
-        model.save_pretrained(str(out))
+        model.save_pretrained(str(out), **({} if state is None else {"state_dict": state}))
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     if bare.generation_config is not None:
         bare.generation_config.save_pretrained(str(out))
     tokenizer.save_pretrained(str(out))
 
 
-def write_curve(rows: Sequence[Mapping[str, float]], out: Path) -> None:
-    """Write one line per optimizer step."""
-    write_atomic(out / CURVE, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+def write_curve(rows: Sequence[Mapping[str, float]], out: Path, name: str = CURVE) -> None:
+    """Write one line per optimizer step, or per measurement on held-out pairs."""
+    write_atomic(out / name, b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
 
 def write_summary(summary: Mapping[str, Any], out: Path) -> None:
@@ -55,12 +61,12 @@ def base_name(model: str) -> str:
 def write_card(summary: Mapping[str, Any], settings: Training, objective: str, seed: int, out: Path) -> None:
     """Write the model card."""
     base = base_name(settings.model)
-    method = (
-        f"LoRA (rank {settings.lora.r}, alpha {settings.lora.alpha})" if settings.method == "lora" else "all weights"
-    )
+    adapted = settings.method != "full"
+    lora = f"LoRA (rank {settings.lora.r}, alpha {settings.lora.alpha})"
+    method = {"full": "all weights", "lora": lora, "qlora": f"{lora} on a base in 4 bits"}[settings.method]
     rate = rate_of(settings, objective)
     rows = [
-        ("objective", objective if objective != "dpo" else f"DPO, β = {settings.beta}"),
+        ("objective", _objective(settings, objective)),
         ("trained", method),
         ("optimizer steps", summary["steps"]),
         ("pairs per step", settings.batch_size),
@@ -72,9 +78,10 @@ def write_card(summary: Mapping[str, Any], settings: Training, objective: str, s
         ("precision", settings.precision),
         ("seed", seed),
     ]
+    held = summary["held_out"] > 0
     dropped = ", ".join(f"{count} {reason}" for reason, count in summary["dropped"].items()) or "none"
     metrics = "\n".join(f"| {name.replace('_', ' ')} | {value:.6g} |" for name, value in summary["metrics"].items())
-    adapter = "library_name: peft\n" if settings.method == "lora" else ""
+    adapter = "library_name: peft\n" if adapted else ""
     text = f"""---
 base_model: {base}
 {adapter}tags:
@@ -99,13 +106,23 @@ in the system message of every pair; give the model the persona of the user it a
 |---|---|
 {metrics}
 
-The loss of every optimizer step stands in `{CURVE}`.
+The loss of every optimizer step stands in `{CURVE}`{f", that of held-out pairs in `{VALIDATION}`" if held else ""}.
 
 ## Licence
 The weights derive from `{base}`: its licence holds for them too. They were trained on conversations of people; what
 these people were told and agreed to holds for any use of them.
 """
     write_atomic(out / "README.md", text.encode())
+
+
+def _objective(settings: Training, objective: str) -> str:
+    if objective == "sft":
+        return objective
+    parts = {"label smoothing": settings.label_smoothing, "NLL weight": settings.nll_weight}
+    if objective == "simpo":
+        parts["γ"] = settings.simpo_gamma
+    name = "SimPO" if objective == "simpo" else objective.upper() if objective in ("dpo", "ipo") else objective
+    return ", ".join([name, f"β = {settings.beta}", *(f"{part} = {value}" for part, value in parts.items() if value)])
 
 
 def rate_of(settings: Training, objective: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -42,8 +43,12 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def load_causal(name: str, dtype: torch.dtype) -> Any:
-    """A causal language model from safetensors. Raises `UsageError`."""
+def load_causal(name: str, dtype: torch.dtype, *, in_4_bits: bool = False) -> Any:
+    """A causal language model from safetensors. Raises `UsageError`.
+
+    `in_4_bits` holds its linear layers in 4-bit NormalFloat, doubly quantised (Dettmers et al. 2023, arXiv 2305.14314,
+    section 3), on this process's device; they compute in `dtype`.
+    """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
@@ -52,9 +57,28 @@ def load_causal(name: str, dtype: torch.dtype) -> Any:
         raise UsageError(f"model {name!r} is an adapter: merge it into its base first, or train from the base")
     try:
         with quiet():
-            return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, use_safetensors=True)
+            return AutoModelForCausalLM.from_pretrained(
+                str(folder), dtype=dtype, use_safetensors=True, **(_quantised(dtype) if in_4_bits else {})
+            )
     except (OSError, ValueError, SafetensorError) as error:
         raise UsageError(f"model {name!r} cannot be loaded: {_first_line(error)}") from None
+
+
+def _quantised(dtype: torch.dtype) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": own_device()}}
+
+
+def own_device() -> int | str:
+    """The device that this process computes on."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
 
 
 def _first_line(error: Exception) -> str:
@@ -83,14 +107,21 @@ def add_adapter(model: Any, lora: Lora, base: str) -> Any:
         wrapped = get_peft_model(model, config)
     except ValueError as error:
         raise UsageError(f"training.lora.target_modules={lora.target_modules!r}: {_first_line(error)}") from None
-    wrapped.peft_config["default"].base_model_name_or_path = base
+    written = wrapped.peft_config["default"]
+    written.base_model_name_or_path = base
+    if not isinstance(written.target_modules, str):  # a set, whose order in adapter_config.json would change by process
+        written.target_modules = sorted(written.target_modules)
     return wrapped
 
 
 def prepare(model: Any, settings: Training) -> Any:
-    """Make a loaded model ready to train: no dropout, an adapter with `method: lora`, checkpointed activations."""
+    """Make a loaded model ready to train: no dropout, an adapter with LoRA and QLoRA, checkpointed activations."""
     disable_dropout(model)
+    if settings.method == "qlora":
+        from peft import prepare_model_for_kbit_training
+
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if settings.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    return add_adapter(model, settings.lora, settings.model) if settings.method == "lora" else model
+    return add_adapter(model, settings.lora, settings.model) if settings.method != "full" else model

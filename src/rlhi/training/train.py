@@ -17,9 +17,10 @@ import torch
 from transformers import set_seed
 
 from rlhi.errors import StageError
+from rlhi.flow import processes
 from rlhi.records import Dropped, PreferencePair, digest
-from rlhi.settings import Training
-from rlhi.training import checkpoint, export
+from rlhi.settings import PreferenceObjective, Training
+from rlhi.training import checkpoint, export, requirements
 from rlhi.training.objectives import OBJECTIVES, Objective
 from rlhi.training.plan import hold_out, step_batches
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
@@ -63,34 +64,28 @@ def train(
     pairs: Sequence[PreferencePair],
     settings: Training,
     *,
-    objective: Literal["dpo", "sft"],
+    objective: PreferenceObjective | Literal["sft"],
     seed: int,
     out: Path,
+    name: str = "",
     on_step: OnStep | None = None,
 ) -> TrainingResult:
     """Train `settings.model` on pairs and write the policy into `out`.
 
+    `name` is what trackers call it. Under `accelerate launch` every process calls this; the first one writes.
     `on_step(step, steps)` is called after each optimizer step. Called again after an interruption it goes on from the
     last whole checkpoint under `out/checkpoints`, to the very weights of an undisturbed run; called again when
     finished it returns at once. It seeds the global random streams of Python, NumPy and torch.
 
     Raises `UsageError` for a model that cannot be used, `StageError` when no pair is left or the loss is not finite.
     """
+    requirements.check(settings)
     goal = OBJECTIVES[objective]
     tokenizer = load_tokenizer(settings.model)
-    model = load_causal(settings.model, _dtype(settings))
+    model = load_causal(settings.model, _dtype(settings), in_4_bits=settings.method == "qlora")
     data = _gather(pairs, tokenizer, _max_length(settings, model), settings, goal=goal, seed=seed)
     reference = model_fingerprint(model, settings.precision)
-    identity = digest(
-        {
-            "objective": objective,
-            "seed": seed,
-            "settings": settings.model_dump(mode="json"),
-            "reference": reference,
-            "training": [asdict(pair) for pair in data.training],
-            "validating": [asdict(pair) for pair in data.validating],
-        }
-    )
+    identity = _identity(data, settings, objective=objective, seed=seed, reference=reference)
     summary = export.read_summary(out, identity)
     if summary is None:
         set_seed(seed)
@@ -99,26 +94,45 @@ def train(
             settings,
             goal,
             batches=step_batches(data.training, settings, seed),
+            validating=data.validating,
             learning_rate=export.rate_of(settings, objective),
             seed=seed,
             folder=out / "checkpoints",
             identity=identity,
+            name=name or f"{objective}-seed-{seed}",
             on_step=on_step,
         )
         before = _refer(trainer, data, reference, out)
-        resume = checkpoint.latest(trainer.folder, identity)
+        with processes.main_first():
+            resume = checkpoint.latest(trainer.folder, identity)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        summary = _summary(trainer, data, before) | {"identity": identity, "objective": objective, "seed": seed}
-        if trainer.is_world_process_zero():
-            _write(trainer, tokenizer, summary, out)
-        trainer.accelerator.wait_for_everyone()
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        validations = _validations(trainer, data, before)
+        summary = _summary(trainer, data, validations) | {"identity": identity, "objective": objective, "seed": seed}
+        state = trainer.gathered()
+        if processes.is_main():
+            _write(trainer, tokenizer, summary, out, state=state, validations=validations)
+        processes.wait()
+    if processes.is_main():
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
     kept = {key: summary[key] for key in ("steps", "pairs", "held_out", "metrics", "validation")}
     return TrainingResult(dropped=data.dropped, **kept)
 
 
+def _identity(data: _Data, settings: Training, *, objective: str, seed: int, reference: str) -> str:
+    return digest(
+        {
+            "objective": objective,
+            "seed": seed,
+            "settings": settings.model_dump(mode="json", exclude={"report_to"}),
+            "reference": reference,
+            "training": [asdict(pair) for pair in data.training],
+            "validating": [asdict(pair) for pair in data.validating],
+        }
+    )
+
+
 def _dtype(settings: Training) -> torch.dtype:
-    frozen_in_bf16 = settings.method == "lora" and settings.precision == "bf16"
+    frozen_in_bf16 = settings.method != "full" and settings.precision == "bf16"
     return torch.bfloat16 if frozen_in_bf16 else torch.float32
 
 
@@ -145,24 +159,34 @@ def _gather(
 def _refer(trainer: PairTrainer, data: _Data, fingerprint: str, out: Path) -> dict[str, float]:
     """Give the trainer the reference's log-probabilities; returns the validation figures before training."""
     goal, settings = trainer.objective, trainer.settings
-    trainer.references = reference_logps(
-        trainer.model,
-        [*data.training, *data.validating] if goal.uses_reference else data.validating,
-        goal.sides,
-        fingerprint=fingerprint,
-        precision=settings.precision,
-        micro_batch_size=settings.micro_batch_size,
-        store=ReferenceStore(out / "reference.parquet"),
-        write=trainer.is_world_process_zero(),
-    )
+    with trainer.unsharded():
+        trainer.references = reference_logps(
+            trainer.model,
+            [*data.training, *data.validating] if goal.uses_reference else data.validating,
+            goal.sides,
+            fingerprint=fingerprint,
+            precision=settings.precision,
+            micro_batch_size=settings.micro_batch_size,
+            store=ReferenceStore(out / "reference.parquet"),
+            write=processes.is_main(),
+        )
     return trainer.measure(data.validating, untrained=True) if data.validating else {}
 
 
-def _summary(trainer: PairTrainer, data: _Data, before: dict[str, float]) -> dict[str, Any]:
+def _validations(trainer: PairTrainer, data: _Data, before: dict[str, float]) -> list[dict[str, float]]:
+    """Figures of the held-out pairs before, during and after training, by step."""
+    if not data.validating:
+        return []
+    rows = [{"step": 0, **before}, *trainer.validations()]
+    last = trainer.state.global_step
+    return rows if rows[-1]["step"] == last else [*rows, {"step": last, **trainer.measure(data.validating)}]
+
+
+def _summary(trainer: PairTrainer, data: _Data, validations: list[dict[str, float]]) -> dict[str, Any]:
     last = {key: value for key, value in trainer.curve()[-1].items() if key not in ("step", "lr", "grad_norm")}
-    after = trainer.measure(data.validating) if data.validating else {}
-    metrics = last | {f"validation_{key}_before": value for key, value in before.items()}
-    metrics |= {f"validation_{key}_after": value for key, value in after.items()}
+    metrics = dict(last)
+    for when, rows in (("before", validations[:1]), ("after", validations[-1:])):
+        metrics |= {f"validation_{key}_{when}": value for row in rows for key, value in row.items() if key != "step"}
     return {
         "steps": trainer.state.global_step,
         "pairs": len(data.training),
@@ -173,8 +197,18 @@ def _summary(trainer: PairTrainer, data: _Data, before: dict[str, float]) -> dic
     }
 
 
-def _write(trainer: PairTrainer, tokenizer: Any, summary: dict[str, Any], out: Path) -> None:
-    export.write_weights(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out)
+def _write(
+    trainer: PairTrainer,
+    tokenizer: Any,
+    summary: dict[str, Any],
+    out: Path,
+    *,
+    state: dict[str, torch.Tensor] | None,
+    validations: list[dict[str, float]],
+) -> None:
+    export.write_weights(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out, state)
     export.write_curve(trainer.curve(), out)
+    if validations:
+        export.write_curve(validations, out, export.VALIDATION)
     export.write_card(summary, trainer.settings, summary["objective"], summary["seed"], out)
     export.write_summary(summary, out)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from rlhi.errors import StageError
+from rlhi.errors import StageError, UsageError
+from rlhi.flow import processes
 from rlhi.settings import Training
-from rlhi.training import checkpoint
-from rlhi.training.objectives import Objective, Terms, weights_of
+from rlhi.training import checkpoint, trackers
+from rlhi.training.objectives import Objective, terms_of
 from rlhi.training.plan import rate_factor
 from rlhi.training.policy import quiet
 from rlhi.training.reference import References, reference_terms
@@ -27,7 +29,9 @@ from rlhi.training.tokenize import Encoded
 OnStep = Callable[[int, int], None]
 
 
-def _arguments(settings: Training, learning_rate: float, seed: int, folder: Path) -> Any:
+def _arguments(
+    settings: Training, *, learning_rate: float, seed: int, folder: Path, name: str, eval_steps: int | None
+) -> Any:
     return TrainingArguments(
         output_dir=str(folder / ".partial"),
         learning_rate=learning_rate,
@@ -39,12 +43,23 @@ def _arguments(settings: Training, learning_rate: float, seed: int, folder: Path
         save_steps=settings.save_steps,
         logging_steps=1,
         logging_nan_inf_filter=False,
+        eval_strategy="steps" if eval_steps else "no",
+        eval_steps=eval_steps,
+        bf16=settings.precision == "bf16" and sharded(),
         report_to=[],
+        run_name=name,
+        project="rlhi",
         disable_tqdm=True,
+        use_cpu=processes.on_cpu(),
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         seed=seed,
     )
+
+
+def sharded() -> bool:
+    """Whether `accelerate launch` was told to spread the model over processes, by FSDP or DeepSpeed."""
+    return any(os.environ.get(name) == "true" for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
 
 
 class PairTrainer(Trainer):  # type: ignore[misc]
@@ -62,16 +77,30 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         objective: Objective,
         *,
         batches: Sequence[Sequence[Encoded]],
+        validating: Sequence[Encoded] = (),
         learning_rate: float,
         seed: int,
         folder: Path,
         identity: str,
+        name: str = "",
         on_step: OnStep | None = None,
     ) -> None:
+        eval_steps = settings.eval_steps if validating else None
         super().__init__(
-            model=model, args=_arguments(settings, learning_rate, seed, folder), train_dataset=list(batches)
+            model=model,
+            args=_arguments(
+                settings, learning_rate=learning_rate, seed=seed, folder=folder, name=name, eval_steps=eval_steps
+            ),
+            train_dataset=list(batches),
+            eval_dataset=list(validating),
+            callbacks=trackers.callbacks(settings.report_to, folder.parent),
         )
         self.remove_callback(PrinterCallback)
+        if self.args.world_size != processes.count():
+            raise UsageError(
+                f"{processes.count()} processes were started, but the trainer sees {self.args.world_size} of "
+                "them: start them with `accelerate launch` or `torchrun`, on devices of one kind"
+            )
         self.settings = settings
         self.objective = objective
         self.references: References = {}
@@ -106,22 +135,60 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         sides, device = self.objective.sides, self.args.device
         reference = reference_terms(self.references, pairs, sides, device) if self._needs_reference(untrained) else {}
         policy = reference if untrained else side_logps(model, pairs, sides, self.settings.precision)
-        terms = Terms(policy, reference, weights_of(pairs, device), self.settings.beta)
-        found = self.objective.losses(terms)
+        found = self.objective.losses(terms_of(pairs, policy, reference, self.settings, device))
         return found.losses.sum(), [found.metrics[name].sum() for name in self.objective.metrics]
 
     def _needs_reference(self, untrained: bool) -> bool:
         return untrained or self.objective.uses_reference
 
     def measure(self, pairs: Sequence[Encoded], *, untrained: bool = False) -> dict[str, float]:
-        """Loss and metrics of some pairs without learning from them, by name."""
+        """Loss and metrics of some pairs without learning from them, by name; the processes share the passes."""
         sums = torch.zeros(1 + len(self.objective.metrics), device=self.args.device)
-        self.model.eval()
+        parts = passes(pairs, self.objective.sides, self.settings.micro_batch_size)
+        model = self.model_wrapped if self.is_deepspeed_enabled else self.model
+        model.eval()
         with torch.no_grad():
-            for part in passes(pairs, self.objective.sides, self.settings.micro_batch_size):
-                loss, metrics = self.losses(self.model, part, untrained=untrained)
-                sums += torch.stack([loss, *metrics])
-        return self._means(sums, pairs)
+            for first in range(0, len(parts), self.args.world_size):
+                mine = first + self.args.process_index
+                # Where parts run out, a process runs one without counting it: with FSDP the others wait for it.
+                loss, metrics = self.losses(model, parts[min(mine, len(parts) - 1)], untrained=untrained)
+                if mine < len(parts):
+                    sums += torch.stack([loss, *metrics])
+        return self._means(self.accelerator.reduce(sums, reduction="sum"), pairs)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Measure the held-out pairs and keep the figures beside the curve, once per step however often it is asked."""
+        if not self.validations() or self.validations()[-1]["step"] != self.state.global_step:
+            found = self.measure(self.eval_dataset)
+            self.state.log_history.append({"step": self.state.global_step, "validation": found})
+            self._report({f"eval_{name}": value for name, value in found.items()})
+        return {f"eval_{name}": value for name, value in self.state.log_history[-1]["validation"].items()}
+
+    def _report(self, figures: dict[str, float]) -> None:
+        self.control: Any = self.callback_handler.on_log(self.args, self.state, self.control, figures)
+
+    def validations(self) -> list[dict[str, float]]:
+        """One row per measurement on the held-out pairs so far, those before a resume included."""
+        names = ("loss", *self.objective.metrics)  # a resumed state has them sorted
+        rows = [row for row in self.state.log_history if "validation" in row]
+        return [{"step": row["step"], **{name: row["validation"][name] for name in names}} for row in rows]
+
+    @contextlib.contextmanager
+    def unsharded(self) -> Iterator[None]:
+        """Let the whole model work on this process's device, before it is spread over all of them."""
+        moves = not self.place_model_on_device and sharded()
+        if moves:
+            self.model.to(self.args.device)
+        yield
+        if moves:
+            self.model.to("cpu")
+
+    def gathered(self) -> dict[str, Tensor] | None:
+        """All weights, where they lie spread over processes; to be called on each of them."""
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            return None
+        state: dict[str, Tensor] = self.accelerator.get_state_dict(self.model_wrapped)
+        return state
 
     def _means(self, sums: Tensor, pairs: Sequence[Encoded]) -> dict[str, float]:
         total, *metrics = sums.tolist()
@@ -131,7 +198,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
     def curve(self) -> list[dict[str, float]]:
         """One row per optimizer step so far, those before a resume included."""
         names = ("step", "loss", *self.objective.metrics, "lr", "grad_norm")
-        return [{name: row[name] for name in names} for row in self.state.log_history]
+        return [{name: row[name] for name in names} for row in self.state.log_history if "lr" in row]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over one optimizer step; returns its loss. Raises `StageError` if that is not finite."""
@@ -166,6 +233,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         row = {"step": self.state.global_step, **self._means(self._sums, self._batch)}
         row |= {"lr": logs["learning_rate"], "grad_norm": logs["grad_norm"]}
         self.state.log_history.append(row)
+        self._report(dict(row))
         if self.on_step:
             self.on_step(self.state.global_step, self.state.max_steps)
 

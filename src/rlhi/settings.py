@@ -169,8 +169,13 @@ class Training(Section):
     """Peak learning rate of SFT arms; null = the same."""
     batch_size: int = Field(32, ge=1)
     """Pairs per optimizer step."""
+    step: Literal["auto", "trees", "plain"] = "auto"
+    """How a step is computed, to the same loss: `trees` = tokens that sequences share from the start only once;
+    `plain` = each side of each pair by itself; `auto` = trees where the model passes a check."""
+    max_tokens_per_pass: int = Field(8192, ge=16)
+    """Distinct tokens per forward pass on trees; a pair beyond that is a pass of its own."""
     micro_batch_size: int = Field(8, ge=1)
-    """Pairs per forward pass."""
+    """Pairs per forward pass of the plain step."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the pairs."""
     warmup_ratio: float = Field(0.1, ge=0, le=1)
@@ -182,7 +187,10 @@ class Training(Section):
     max_grad_norm: float = Field(0.1, gt=0)
     """Gradient clipping."""
     max_length: int = Field(4096, ge=16)
-    """Longer pairs are dropped with a reason, in tokens."""
+    """Longest pair, in tokens."""
+    too_long: Literal["drop", "truncate"] = "drop"
+    """A longer pair is dropped with a reason, or loses its oldest turns (never the system message); both are counted
+    and listed."""
     validation: float = Field(0.1, ge=0, lt=1)
     """Share of pairs, by user, on which the loss is measured and nothing is learnt."""
     eval_steps: int | None = Field(None, ge=1)

@@ -12,8 +12,11 @@ _SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
 _TEXT = ["system user assistant", "please write a short answer in plain words", "What is the sum of 12 and 30?"] * 3
 
 
-def make_tiny_model(dir: Path, arch: str = "llama", seed: int = 0, width: int = 32) -> Path:
-    """Write a random model of architecture `arch` (`llama`, `qwen2`, `gpt2`, …) to `dir` and return `dir`."""
+def make_tiny_model(dir: Path, arch: str = "llama", seed: int = 0, width: int = 32, spread: float = 0.3) -> Path:
+    """Write a random model of architecture `arch` (`llama`, `qwen2`, `gpt2`, …) to `dir` and return `dir`.
+
+    `spread` is the standard deviation of its weights: the larger, the more it makes of a small difference.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
@@ -43,7 +46,7 @@ def make_tiny_model(dir: Path, arch: str = "llama", seed: int = 0, width: int = 
         }
     )
     ids = {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2}
-    config = AutoConfig.for_model(arch, vocab_size=len(wrapped), initializer_range=0.3, **sizes, **ids)
+    config = AutoConfig.for_model(arch, vocab_size=len(wrapped), initializer_range=spread, **sizes, **ids)
     before = torch.get_rng_state()
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)

@@ -13,7 +13,12 @@ BOTH: tuple[Side, ...] = ("chosen", "rejected")
 
 
 def make_pair(
-    prompt: list[tuple[str, str]], chosen: str, rejected: str, user: str = "u0", weight: float = 1.0
+    prompt: list[tuple[str, str]],
+    chosen: str,
+    rejected: str,
+    user: str = "u0",
+    weight: float = 1.0,
+    conversation: str = "c",
 ) -> PreferencePair:
     """One pair from (role, text) messages and two replies."""
     return PreferencePair(
@@ -22,7 +27,7 @@ def make_pair(
         chosen=(ChatMessage(role="assistant", content=chosen),),
         rejected=(ChatMessage(role="assistant", content=rejected),),
         user_id=user,
-        conversation_id="c",
+        conversation_id=conversation,
         turn=0,
         source="ugr",
         weight=weight,
@@ -62,3 +67,20 @@ def make_pairs(count: int, seed: int = 0, users: int = 6, words: int = 12) -> li
         )
         for number in range(count)
     ]
+
+
+def make_conversation(turns: int, seed: int = 0, words: int = 12) -> list[PreferencePair]:
+    """One pair at each turn of a conversation that goes on now from the chosen and now from the rejected reply."""
+    stream = random.Random(seed)
+
+    def text() -> str:
+        return " ".join(stream.choices(WORDS, k=stream.randint(2, words)))
+
+    history = [("system", f"The user likes: {text()}."), ("user", text())]
+    pairs: list[PreferencePair] = []
+    for turn in range(turns):
+        replies = (f"{text()} {turn}", text())
+        user, conversation = f"user-{seed}", f"conversation-{seed}"
+        pairs.append(make_pair(list(history), *replies, user=user, conversation=conversation, weight=1.0))
+        history += [("assistant", replies[turn % 2]), ("user", f"{text()}?")]
+    return pairs

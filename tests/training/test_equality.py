@@ -17,6 +17,7 @@ from rlhi.training.objectives.losses import dpo, sft
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
 from rlhi.training.reference import ReferenceStore, reference_logps
 from rlhi.training.step import passes, side_logps, token_logps
+from rlhi.training.steps import PlainStep
 from rlhi.training.tokenize import Encoded, encode_all
 from rlhi.training.trainer import PairTrainer
 from tests.training.sample import BOTH, make_pairs
@@ -115,7 +116,7 @@ def test_loss_rewards_and_gradients_equal_trl(tiny: Path, tmp_path: Path, method
     trainer = our_trainer(model, settings, pairs, tmp_path)
     store = ReferenceStore(tmp_path / "reference.parquet")
     trainer.references = reference_logps(
-        model, pairs, BOTH, fingerprint="f", precision="fp32", micro_batch_size=2, store=store
+        model, pairs, BOTH, fingerprint="f", precision="fp32", step=PlainStep(2), store=store
     )
     nudge(model)
     our_loss, our_grads = our_step(trainer, pairs)

@@ -20,6 +20,7 @@ from rlhi.training.objectives import OBJECTIVES, REWARDS, Terms
 from rlhi.training.objectives.losses import dpo, hinge, ipo, nll, robust, simpo
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
 from rlhi.training.reference import ReferenceStore, reference_logps
+from rlhi.training.steps import PlainStep
 from rlhi.training.tokenize import Encoded
 from tests.training.sample import BOTH, make_pairs
 from tests.training.test_equality import encoded_pairs, nudge, our_step, our_trainer, relative
@@ -286,7 +287,7 @@ def test_loss_and_gradients_equal_trl(tiny: Path, tmp_path: Path, theirs: Any, c
 
 def references(model: Any, pairs: list[Encoded], folder: Path) -> Any:
     store = ReferenceStore(folder / "reference.parquet")
-    return reference_logps(model, pairs, BOTH, fingerprint="f", precision="fp32", micro_batch_size=2, store=store)
+    return reference_logps(model, pairs, BOTH, fingerprint="f", precision="fp32", step=PlainStep(2), store=store)
 
 
 def test_simpo_equals_trl() -> None:

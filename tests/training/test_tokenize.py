@@ -93,3 +93,24 @@ def test_weight_and_user_are_carried(tiny: Path, weight: float) -> None:
     pair = encode(make_pair(ASK, "four", "five", user="ann", weight=weight), load_tokenizer(str(tiny)))
     assert isinstance(pair, Encoded)
     assert (pair.user_id, pair.weight) == ("ann", weight)
+
+
+def test_a_pair_that_is_too_long_loses_its_oldest_turns(tiny: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny))
+    history = [message for i in range(4) for message in (("user", f"ask {i} please"), ("assistant", f"plan {i}"))]
+    prompt = [("system", "short answers"), *history, ("user", "and now?")]
+    pair = make_pair(prompt, "four", "five five five")
+    whole = encode(pair, tokenizer)
+    assert isinstance(whole, Encoded)
+    longest = whole.length(BOTH)
+    assert (whole.cut, encode(pair, tokenizer, BOTH, longest, truncate=True)) == (0, whole)
+    assert dropped(encode(pair, tokenizer, BOTH, longest - 1))[0] == "too_long"
+    for limit, cut in ((longest - 1, 2), (longest // 2, 6)):
+        found = encode(pair, tokenizer, BOTH, limit, truncate=True)
+        assert isinstance(found, Encoded)
+        assert found.length(BOTH) <= limit
+        assert found.cut == cut
+        alone = encode(make_pair([prompt[0], *prompt[1 + cut :]], "four", "five five five"), tokenizer)
+        assert isinstance(alone, Encoded)
+        assert (found.prompt, found.rejected) == (alone.prompt, alone.rejected)
+    assert dropped(encode(pair, tokenizer, BOTH, 20, truncate=True))[0] == "too_long"

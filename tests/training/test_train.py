@@ -3,8 +3,10 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -15,9 +17,10 @@ from rlhi.settings import Training
 from rlhi.training.plan import hold_out, rate_factor, step_batches
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
 from rlhi.training.step import side_logps
+from rlhi.training.steps import PlainStep, TreeStep
 from rlhi.training.tokenize import Encoded, Side, encode_all
 from rlhi.training.train import train
-from tests.training.sample import BOTH, make_pair, make_pairs
+from tests.training.sample import BOTH, make_conversation, make_pair, make_pairs
 
 
 def plain(count: int, users: int) -> list[Encoded]:
@@ -135,9 +138,9 @@ def test_a_loss_that_is_not_finite_ends_the_training(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def infinite(*args: Any) -> dict[Side, torch.Tensor]:
-        return {side: value * math.inf for side, value in side_logps(*args).items()}
+        return {side: value * math.inf for side, value in side_logps(*args[1:]).items()}
 
-    monkeypatch.setattr("rlhi.training.trainer.side_logps", infinite)
+    monkeypatch.setattr("rlhi.training.steps.TreeStep.side_logps", infinite)
     with pytest.raises(StageError, match="not finite at step 1"):
         train(make_pairs(5), settings_for(tiny), objective="dpo", seed=0, out=tmp_path)
 
@@ -189,6 +192,82 @@ def test_every_epoch_sees_every_pair_once() -> None:
     first, second = ([p.pair_id for batch in part for p in batch] for part in (batches[:3], batches[3:6]))
     assert sorted(first) == sorted(second) == [pair.pair_id for pair in pairs]
     assert first != second
+
+
+def test_pairs_of_a_conversation_are_in_one_step() -> None:
+    pairs = [replace(pair, conversation_id=f"c{i // 4}") for i, pair in enumerate(plain(40, users=1))]
+    settings = Training(batch_size=8, epochs=2)
+    batches = step_batches(pairs, settings, seed=1)
+    for batch in batches:
+        assert sorted(Counter(pair.conversation_id for pair in batch).values()) == [4, 4]
+    first, second = ([p.pair_id for batch in part for p in batch] for part in (batches[:5], batches[5:]))
+    assert sorted(first) == sorted(second) == [pair.pair_id for pair in pairs]
+    assert first != second
+    # Another user's conversation of the same name is another one; one with more pairs than a step is cut into parts.
+    strangers = [replace(pair, conversation_id="c") for pair in plain(40, users=20)]
+    assert [len(batch) for batch in step_batches(strangers, settings, seed=1)] == [8] * 10
+    assert step_batches(strangers, settings, seed=1) != step_batches(strangers, settings, seed=2)
+    one = [replace(pair, conversation_id="c") for pair in plain(40, users=1)]
+    assert sorted(p.pair_id for batch in step_batches(one, settings, seed=1)[:5] for p in batch) == [
+        pair.pair_id for pair in one
+    ]
+
+
+@pytest.mark.parametrize("objective", ["dpo", "sft"])
+def test_both_steps_train_to_the_same_weights(tiny: Path, tmp_path: Path, objective: Literal["dpo", "sft"]) -> None:
+    pairs = [pair for seed in range(5) for pair in make_conversation(3, seed)]
+    found = {}
+    for step in ("trees", "plain"):
+        settings = settings_for(tiny, step=step, epochs=2, max_tokens_per_pass=400)
+        found[step] = train(pairs, settings, objective=objective, seed=0, out=tmp_path / step)
+        assert orjson.loads((tmp_path / step / "training.json").read_bytes())["step"] == found[step].step
+    assert found["trees"].step.startswith("Shared tokens were computed once (segments)")
+    assert found["plain"].step.startswith("Plain step")
+    assert found["trees"].step in (tmp_path / "trees" / "README.md").read_text()
+    for a, b in zip(curve_of(tmp_path / "trees"), curve_of(tmp_path / "plain"), strict=True):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-3)
+    assert found["trees"].metrics == pytest.approx(found["plain"].metrics, rel=1e-3, abs=1e-3)
+
+
+def test_a_model_that_cannot_be_trusted_with_trees_trains_plainly_and_says_so(tmp_path: Path) -> None:
+    from tests.models.tiny import make_tiny_model
+
+    path = make_tiny_model(tmp_path / "mistral", arch="mistral")
+    config = orjson.loads((path / "config.json").read_bytes())
+    (path / "config.json").write_bytes(orjson.dumps(config | {"sliding_window": 32}))
+    result = train(make_pairs(5), settings_for(path), objective="dpo", seed=0, out=tmp_path / "auto")
+    assert "reaches back 32 tokens" in result.step
+    assert "reaches back 32 tokens" in (tmp_path / "auto" / "README.md").read_text()
+    with pytest.raises(UsageError, match=r"training.step is `trees`.*reaches back 32 tokens"):
+        train(make_pairs(5), settings_for(path, step="trees"), objective="dpo", seed=0, out=tmp_path / "trees")
+
+
+def test_shortened_pairs_are_counted_and_listed(tiny: Path, tmp_path: Path) -> None:
+    pairs = make_conversation(6, words=30)
+    settings = settings_for(tiny, max_length=380)
+    dropping = train(pairs, settings, objective="dpo", seed=0, out=tmp_path / "drop")
+    lost = {row.row for row in dropping.dropped}
+    assert (dropping.drop_counts(), dropping.shortened) == ({"too_long": len(lost)}, {})
+    cutting = train(
+        pairs, settings.model_copy(update={"too_long": "truncate"}), objective="dpo", seed=0, out=tmp_path / "cut"
+    )
+    assert not cutting.dropped
+    assert cutting.shortened.keys() == {pair.pair_id for pair in pairs if pair.key in lost}
+    assert all(count % 2 == 0 and count > 0 for count in cutting.shortened.values())
+    assert f"Shortened: {len(lost)}." in (tmp_path / "cut" / "README.md").read_text()
+
+
+def test_processes_share_the_pairs_of_a_step_and_keep_conversations_together() -> None:
+    pairs = [
+        Encoded(f"{c}-{i}", "u", 1.0, (c,) * 20 + (7,) * i, (8, i), (9, i), f"c{c}") for i in range(4) for c in range(6)
+    ]
+    for step in (PlainStep(4), TreeStep(4096, "segments", True)):
+        for world in (1, 2, 3, 5):
+            parts = [step.share(pairs, BOTH, world, rank) for rank in range(world)]
+            assert sorted(p.pair_id for part in parts for p in part) == sorted(pair.pair_id for pair in pairs)
+            assert max(map(len, parts)) - min(map(len, parts)) <= 2
+    halves = [TreeStep(4096, "segments", True).share(pairs, BOTH, 2, rank) for rank in (0, 1)]
+    assert not {p.conversation_id for p in halves[0]} & {p.conversation_id for p in halves[1]}
 
 
 def test_learning_rate_rises_and_falls() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from rlhi.errors import StageError
 from rlhi.flow import processes
@@ -12,6 +13,9 @@ from rlhi.models.factory import identify
 from rlhi.pipeline.session import Session, describe
 from rlhi.recipe import EMBEDDED, LOCAL, Arm
 from rlhi.records import PreferencePair
+
+if TYPE_CHECKING:
+    from rlhi.training.train import TrainingResult
 
 SOURCES: dict[str, tuple[str, ...]] = {
     "ugr": ("pairs/ugr",),
@@ -87,10 +91,16 @@ def _train(session: Session, kind: str, seed: int) -> None:
         "dropped": result.drop_counts(),
         "failed": 0,
         "seconds": round(time.monotonic() - began, 3),
-        "summary": f"{result.steps} steps. {result.validation}",
+        "summary": _summary(result),
+        "shortened": len(result.shortened),
         "metrics": result.metrics,
     }
     if processes.is_main():
         folder.publish(name, work / "policy", identity, facts, result.dropped)
     processes.wait()
     session.progress.finish(name, describe(folder.stage(name)))
+
+
+def _summary(result: TrainingResult) -> str:
+    shortened = f" {len(result.shortened)} pairs lost their oldest turns." if result.shortened else ""
+    return f"{result.steps} steps. {result.validation}{shortened} {result.step}"

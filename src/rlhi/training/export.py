@@ -94,12 +94,15 @@ Started from `{base}` and trained on preference pairs mined from conversations o
 in the system message of every pair; give the model the persona of the user it answers.
 
 ## Data
-{summary["pairs"]} pairs were trained on. Dropped: {dropped}. {summary["validation"]}
+{summary["pairs"]} pairs were trained on. Dropped: {dropped}. Shortened: {len(summary["shortened"])}.
+{summary["validation"]}
 
 ## Settings
 | setting | value |
 |---|---|
 {chr(10).join(f"| {name} | {value} |" for name, value in rows)}
+
+{summary["step"]}
 
 ## Measured
 | figure | value |

@@ -44,16 +44,35 @@ def hold_out(pairs: Sequence[Encoded], share: float, seed: int) -> tuple[list[En
 
 
 def step_batches(pairs: Sequence[Encoded], settings: Training, seed: int) -> list[list[Encoded]]:
-    """The pairs of every optimizer step: each epoch sees all pairs once, in a new order drawn by `seed`."""
+    """The pairs of every optimizer step: each epoch sees all pairs once, in a new order drawn by `seed`.
+
+    The pairs of one conversation come one after the other, for what they share is computed once per step: it is whole
+    conversations that are shuffled, and steps are then cut off this row at `batch_size`. A conversation with more pairs
+    than a step holds is shuffled in parts of that many. How a step is computed has no say in this.
+    """
+    groups = _groups(pairs, settings.batch_size)
     per_epoch = math.ceil(len(pairs) / settings.batch_size)
     total = math.ceil(settings.epochs * per_epoch)
     stream = random.Random(seed)
     batches: list[list[Encoded]] = []
     while len(batches) < total:
-        order = list(pairs)
+        order = list(groups)
         stream.shuffle(order)
-        batches += [order[start : start + settings.batch_size] for start in range(0, len(order), settings.batch_size)]
+        row = [pair for group in order for pair in group]
+        batches += [row[start : start + settings.batch_size] for start in range(0, len(row), settings.batch_size)]
     return batches[:total]
+
+
+def _groups(pairs: Sequence[Encoded], size: int) -> list[list[Encoded]]:
+    """Conversations with their pairs from early to late, in parts of at most `size`."""
+    conversations: dict[tuple[str, str], list[Encoded]] = {}
+    for pair in pairs:
+        conversations.setdefault((pair.user_id, pair.conversation_id or pair.pair_id), []).append(pair)
+    groups: list[list[Encoded]] = []
+    for conversation in conversations.values():
+        ordered = sorted(conversation, key=lambda pair: (len(pair.prompt), pair.pair_id))
+        groups += [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    return groups
 
 
 def rate_factor(step: int, total: int, settings: Training) -> float:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from rlhi.errors import UsageError
 from rlhi.records import digest
-from rlhi.training.step import Precision, passes, side_logps
+from rlhi.training.step import Precision
+from rlhi.training.steps import Step
 from rlhi.training.tokenize import Encoded, Side
 
 SAVE_EVERY = 30.0
@@ -79,7 +80,7 @@ def reference_logps(
     *,
     fingerprint: str,
     precision: Precision,
-    micro_batch_size: int,
+    step: Step,
     store: ReferenceStore,
     write: bool = True,
 ) -> dict[tuple[str, Side], float]:
@@ -92,11 +93,11 @@ def reference_logps(
     was_training = model.training
     model.eval()
     fresh, saved = False, time.monotonic()
-    for part in passes(pairs, sides, micro_batch_size):
+    for part in step.passes(pairs, sides):
         if all(keys[pair.pair_id, side] in store.values for pair in part for side in sides):
             continue
         with torch.no_grad(), without_adapter(model):
-            found = side_logps(model, part, sides, precision)
+            found = step.side_logps(model, part, sides, precision)
         for side, values in found.items():
             for pair, value in zip(part, values.tolist(), strict=True):
                 store.values[keys[pair.pair_id, side]] = value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -29,6 +29,10 @@ class Encoded:
     """Token ids of the better reply."""
     rejected: tuple[int, ...]
     """Token ids of the worse reply."""
+    conversation_id: str = ""
+    """Where it comes from; empty = from no conversation that is known."""
+    cut: int = 0
+    """Messages left out at the start of the prompt, behind the system message, so that it fits."""
 
     def completion(self, side: Side) -> tuple[int, ...]:
         """Token ids of one side's reply."""
@@ -56,19 +60,57 @@ def _diverge(tokenizer: Any, prompt: tuple[int, ...], whole: tuple[int, ...], si
 
 
 def encode(
-    pair: PreferencePair, tokenizer: Any, sides: Sequence[Side] = ("chosen", "rejected"), max_length: int | None = None
+    pair: PreferencePair,
+    tokenizer: Any,
+    sides: Sequence[Side] = ("chosen", "rejected"),
+    max_length: int | None = None,
+    *,
+    truncate: bool = False,
 ) -> Encoded | Dropped:
     """Tokenise one pair, or say why it cannot be used.
 
     Reasons: `template` (the chat template refuses the messages), `prompt_not_prefix` (the prompt's tokens are no prefix
     of prompt and reply, so that training and inference would see different contexts), `empty_prompt`, `empty_reply`,
     `equal_replies` (nothing to prefer), `too_long` (more than `max_length` tokens). Only `sides` are looked at.
+
+    With `truncate` a pair that is too long loses its oldest turns, so many that it fits: the system message stays, and
+    the next message is a user's. It is dropped where even the last turn does not fit.
     """
+    result: Encoded | Dropped = _drop(pair, "empty_prompt", "the prompt has no message")
+    for start in _starts(pair.prompt) if truncate else (0,):
+        result = _encode(pair, _shortened(pair.prompt, start), tokenizer, sides)
+        if isinstance(result, Dropped):
+            return result
+        if max_length is None or result.length(sides) <= max_length:
+            return replace(result, cut=start)
+        result = _drop(pair, "too_long", f"{result.length(sides)} tokens, max_length is {max_length}")
+    return result
+
+
+def _lead(messages: Sequence[ChatMessage]) -> int:
+    """How many system messages a chat begins with."""
+    return next((i for i, message in enumerate(messages) if message.role != "system"), len(messages))
+
+
+def _starts(messages: Sequence[ChatMessage]) -> list[int]:
+    """How many messages behind the system message may be left out: all counts that leave a user's message first."""
+    rest = messages[_lead(messages) :]
+    return [0, *(i for i, message in enumerate(rest) if i and message.role == "user")]
+
+
+def _shortened(messages: Sequence[ChatMessage], cut: int) -> tuple[ChatMessage, ...]:
+    lead = _lead(messages)
+    return (*messages[:lead], *messages[lead + cut :])
+
+
+def _encode(
+    pair: PreferencePair, messages: Sequence[ChatMessage], tokenizer: Any, sides: Sequence[Side]
+) -> Encoded | Dropped:
     try:
-        prompt = _ids(tokenizer, pair.prompt, opened=True)
+        prompt = _ids(tokenizer, messages, opened=True)
         wholes = {
-            "chosen": _ids(tokenizer, (*pair.prompt, *pair.chosen)),
-            "rejected": _ids(tokenizer, (*pair.prompt, *pair.rejected)),
+            "chosen": _ids(tokenizer, (*messages, *pair.chosen)),
+            "rejected": _ids(tokenizer, (*messages, *pair.rejected)),
         }
     except TemplateError as error:
         return _drop(pair, "template", f"the chat template refuses the messages: {error}")
@@ -84,19 +126,23 @@ def encode(
         prompt=prompt,
         chosen=wholes["chosen"][len(prompt) :],
         rejected=wholes["rejected"][len(prompt) :],
+        conversation_id=pair.conversation_id,
     )
     for side in sides:
         if not encoded.completion(side):
             return _drop(pair, "empty_reply", f"the {side} reply has no token")
     if len(sides) > 1 and encoded.chosen == encoded.rejected:
         return _drop(pair, "equal_replies", "chosen and rejected have the same tokens")
-    if max_length is not None and encoded.length(sides) > max_length:
-        return _drop(pair, "too_long", f"{encoded.length(sides)} tokens, max_length is {max_length}")
     return encoded
 
 
 def encode_all(
-    pairs: Iterable[PreferencePair], tokenizer: Any, sides: Sequence[Side], max_length: int
+    pairs: Iterable[PreferencePair],
+    tokenizer: Any,
+    sides: Sequence[Side],
+    max_length: int,
+    *,
+    truncate: bool = False,
 ) -> tuple[list[Encoded], list[Dropped]]:
     """Tokenise pairs in the order of their ids, so that the input's order decides nothing.
 
@@ -109,7 +155,7 @@ def encode_all(
         result = (
             _drop(pair, "duplicate", "the same pair occurs more than once; use `weight` to make it count more")
             if pair.pair_id == last
-            else encode(pair, tokenizer, sides, max_length)
+            else encode(pair, tokenizer, sides, max_length, truncate=truncate)
         )
         last = pair.pair_id
         if isinstance(result, Encoded):

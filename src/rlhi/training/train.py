@@ -25,6 +25,7 @@ from rlhi.training.objectives import OBJECTIVES, Objective
 from rlhi.training.plan import hold_out, step_batches
 from rlhi.training.policy import load_causal, load_tokenizer, prepare
 from rlhi.training.reference import ReferenceStore, model_fingerprint, reference_logps
+from rlhi.training.steps import choose
 from rlhi.training.tokenize import Encoded, encode_all
 from rlhi.training.trainer import OnStep, PairTrainer
 
@@ -47,6 +48,11 @@ class TrainingResult:
     validation: str
     """A sentence on what was held out, or why nothing was."""
 
+    step: str
+    """A sentence on how steps were computed, and why so."""
+    shortened: dict[str, int]
+    """Pairs that lost their oldest messages so that they fit: how many, by pair id."""
+
     def drop_counts(self) -> dict[str, int]:
         """How many pairs were dropped for each reason."""
         return _counts(self.dropped)
@@ -58,6 +64,10 @@ class _Data:
     validating: list[Encoded]
     validation: str
     dropped: list[Dropped]
+
+    def longest(self, goal: Objective) -> int:
+        """Tokens of the longest sequence."""
+        return max(pair.length(goal.sides) for pair in [*self.training, *self.validating])
 
 
 def train(
@@ -102,19 +112,21 @@ def train(
             name=name or f"{objective}-seed-{seed}",
             on_step=on_step,
         )
+        trainer.step, how = choose(trainer.model, settings, data.longest(goal))
         before = _refer(trainer, data, reference, out)
         with processes.main_first():
             resume = checkpoint.latest(trainer.folder, identity)
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         validations = _validations(trainer, data, before)
-        summary = _summary(trainer, data, validations) | {"identity": identity, "objective": objective, "seed": seed}
+        summary = _summary(trainer, data, validations) | {"step": how, "objective": objective, "seed": seed}
+        summary |= {"identity": identity}
         state = trainer.gathered()
         if processes.is_main():
             _write(trainer, tokenizer, summary, out, state=state, validations=validations)
         processes.wait()
     if processes.is_main():
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    kept = {key: summary[key] for key in ("steps", "pairs", "held_out", "metrics", "validation")}
+    kept = {key: summary[key] for key in ("steps", "pairs", "held_out", "metrics", "validation", "step", "shortened")}
     return TrainingResult(dropped=data.dropped, **kept)
 
 
@@ -148,7 +160,7 @@ def _counts(dropped: Sequence[Dropped]) -> dict[str, int]:
 def _gather(
     pairs: Sequence[PreferencePair], tokenizer: Any, max_length: int, settings: Training, *, goal: Objective, seed: int
 ) -> _Data:
-    encoded, dropped = encode_all(pairs, tokenizer, goal.sides, max_length)
+    encoded, dropped = encode_all(pairs, tokenizer, goal.sides, max_length, truncate=settings.too_long == "truncate")
     if not encoded:
         example = f"; for one, {dropped[0].about}: {dropped[0].detail}" if dropped else ""
         raise StageError(f"no pair is left to train on: of {len(pairs)}, dropped {_counts(dropped)}{example}")
@@ -166,7 +178,7 @@ def _refer(trainer: PairTrainer, data: _Data, fingerprint: str, out: Path) -> di
             goal.sides,
             fingerprint=fingerprint,
             precision=settings.precision,
-            micro_batch_size=settings.micro_batch_size,
+            step=trainer.step,
             store=ReferenceStore(out / "reference.parquet"),
             write=processes.is_main(),
         )
@@ -192,6 +204,7 @@ def _summary(trainer: PairTrainer, data: _Data, validations: list[dict[str, floa
         "pairs": len(data.training),
         "held_out": len(data.validating),
         "dropped": _counts(data.dropped),
+        "shortened": {pair.pair_id: pair.cut for pair in [*data.training, *data.validating] if pair.cut},
         "validation": data.validation,
         "metrics": metrics,
     }

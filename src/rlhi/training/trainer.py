@@ -23,7 +23,7 @@ from rlhi.training.objectives import Objective, terms_of
 from rlhi.training.plan import rate_factor
 from rlhi.training.policy import quiet
 from rlhi.training.reference import References, reference_terms
-from rlhi.training.step import passes, side_logps
+from rlhi.training.steps import PlainStep, Step
 from rlhi.training.tokenize import Encoded
 
 OnStep = Callable[[int, int], None]
@@ -105,6 +105,8 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         self.objective = objective
         self.references: References = {}
         """The reference's log-probabilities; to be set before training."""
+        self.step: Step = PlainStep(settings.micro_batch_size)
+        """How pairs are run through the model; may be set before training."""
         self.folder = folder
         self.identity = identity
         self.on_step = on_step
@@ -134,7 +136,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         """
         sides, device = self.objective.sides, self.args.device
         reference = reference_terms(self.references, pairs, sides, device) if self._needs_reference(untrained) else {}
-        policy = reference if untrained else side_logps(model, pairs, sides, self.settings.precision)
+        policy = reference if untrained else self.step.side_logps(model, pairs, sides, self.settings.precision)
         found = self.objective.losses(terms_of(pairs, policy, reference, self.settings, device))
         return found.losses.sum(), [found.metrics[name].sum() for name in self.objective.metrics]
 
@@ -144,7 +146,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
     def measure(self, pairs: Sequence[Encoded], *, untrained: bool = False) -> dict[str, float]:
         """Loss and metrics of some pairs without learning from them, by name; the processes share the passes."""
         sums = torch.zeros(1 + len(self.objective.metrics), device=self.args.device)
-        parts = passes(pairs, self.objective.sides, self.settings.micro_batch_size)
+        parts = self.step.passes(pairs, self.objective.sides)
         model = self.model_wrapped if self.is_deepspeed_enabled else self.model
         model.eval()
         with torch.no_grad():
@@ -204,11 +206,11 @@ class PairTrainer(Trainer):  # type: ignore[misc]
         """Forward and backward over one optimizer step; returns its loss. Raises `StageError` if that is not finite."""
         model.train()
         self._batch = inputs["pairs"]
-        world, rank = self.args.world_size, self.args.process_index
-        share = self._batch[rank::world]
+        world, sides = self.args.world_size, self.objective.sides
+        share = self.step.share(self._batch, sides, world, self.args.process_index)
         # A process without a pair of its own runs one at no weight: the others wait for it in the backward pass.
         scale = world / self.objective.units(self._batch) if share else 0.0
-        parts = passes(share or self._batch[:1], self.objective.sides, self.settings.micro_batch_size)
+        parts = self.step.passes(share or self._batch[:1], sides)
         sums = torch.zeros(1 + len(self.objective.metrics), device=self.args.device)
         for number, part in enumerate(parts):
             last = number == len(parts) - 1

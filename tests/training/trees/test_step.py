@@ -121,10 +121,10 @@ def test_grouped_queries_in_float64(groups: int) -> None:
 
     query, key, value = states(4), states(4 // groups), states(4 // groups)
     weights = torch.randn(1, work.tokens, 4, 8, generator=stream, dtype=torch.float64)
-    mask = dense_mask(torch.from_numpy(work.end), torch.float64)
+    mask = dense_mask(torch.from_numpy(work.layout.end), torch.float64)
     scores = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * 0.3 + mask
     wanted = (scores.softmax(-1) @ value.repeat_interleave(groups, 1)).transpose(1, 2)
-    found = segments(query, key, value, work.blocks, 0.3)
+    found = segments(query, key, value, work.layout.blocks, 0.3)
     assert torch.allclose(found, wanted, atol=1e-12)
     grads = [torch.autograd.grad((out * weights).sum(), [query, key, value]) for out in (found, wanted)]
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*grads, strict=True))

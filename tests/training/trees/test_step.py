@@ -210,6 +210,25 @@ def test_tiles_and_logits_that_are_computed_again_change_nothing(monkeypatch: py
             assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(grads, exact, strict=True))
 
 
+@pytest.mark.parametrize("arch", ["llama", "gemma2"])
+def test_the_block_mask_for_a_gpu_without_its_compiler(monkeypatch: pytest.MonkeyPatch, arch: str) -> None:
+    """FlexAttention's forward pass as PyTorch writes it out on a CPU: mask, filling up, score caps; not the kernel."""
+    from torch.nn.attention.flex_attention import flex_attention
+    from transformers.integrations import flex_attention as integration
+
+    def eager(query: Tensor, key: Tensor, value: Tensor, training: bool = False, **how: Any) -> Tensor:
+        found: Tensor = flex_attention(query, key, value, **how)
+        return found
+
+    monkeypatch.setattr(integration, "compile_friendly_flex_attention", eager)
+    model = tiny(arch)
+    ours = prepared(model, "flex")
+    sequences = conversation(3)
+    with torch.no_grad():
+        wanted, found = alone(model, sequences), tree_token_logps(ours, sequences, kernel="flex", tiled=False)
+    assert all(torch.allclose(a, b, atol=2e-5) for a, b in zip(found, wanted, strict=True))
+
+
 def test_models_that_may_be_run_on_trees_are_found_by_trying() -> None:
     assert examine(tiny("llama"), 400).kernel == "segments"
     assert examine(tiny("gpt2"), 400).kernel == "segments"

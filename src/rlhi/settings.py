@@ -286,7 +286,8 @@ class Model(Section):
     """A named back end."""
 
     backend: str
-    """`openai` (any compatible server), `transformers` (in process), or another registered one."""
+    """`openai` (any compatible server), `transformers` (in process), `classifier` (a reward model in process: sequence
+    classification with one label), or another registered one."""
     model: str
     """Name that the server knows, or name or path of a transformers model; `embedded` = the shipped one."""
     base_url: str | None = None
@@ -331,4 +332,4 @@ class Roles(Section):
     """Says whether feedback still applies to a regenerated reply; `local` = by the reward model."""
     reward: str = LOCAL
     """Scores replies under a persona: `local` = how much likelier the persona makes a reply in the policy's own
-    view; a name of `models` = that chat model rates by rubric."""
+    view; a name of `models` = that chat model rates by rubric, or with back end `classifier` its reward."""

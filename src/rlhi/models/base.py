@@ -90,10 +90,12 @@ class Completion(Record):
 class ScoreAnswer(Record):
     """The answer to a `ScoreRequest`."""
 
-    log_likelihoods: tuple[float, ...]
-    """Sum of the log-probabilities of each reply's tokens with its end of turn, in nats."""
+    log_likelihoods: tuple[float, ...] = ()
+    """From a language model: sum of the log-probabilities of each reply's tokens with its end of turn, in nats."""
+    rewards: tuple[float, ...] = ()
+    """From a reward model: what it gives each reply, in its own unit."""
     tokens: tuple[int, ...]
-    """Tokens of each reply with its end of turn."""
+    """Tokens of each reply with its end of turn; from a reward model, of the whole chat."""
     usage: Usage
     """Tokens of the call."""
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from rlhi.errors import UsageError
-from rlhi.models import decoding, weights
+from rlhi.models import decoding, scoring, weights
 from rlhi.models.base import ChatRequest, Choice, Completion, ModelError, ScoreAnswer, ScoreRequest, Usage
 from rlhi.models.batching import Pool
 from rlhi.models.decoding import Row
@@ -33,6 +33,7 @@ class Engine:
         self._model = _load(folder, getattr(torch, dtype)).to(self._device).eval()
         self._limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self._stops = _stops(self._model, tokenizer)
+        self._trees = scoring.support(self._model, self._limit or 0)
         on_cpu = self._device.type == "cpu"
         # Whole vectors only: then no row of a batch ends in a part that is rounded differently.
         lanes = VECTOR_BYTES // self._model.dtype.itemsize if on_cpu else 1
@@ -62,7 +63,10 @@ class Engine:
         tokens = tuple(len(reply) for reply in replies)
 
         def run() -> ScoreAnswer:
-            sums = decoding.log_likelihoods(self._model, prompt, replies, self.rows)
+            if self._trees.kernel is not None:
+                sums = scoring.log_likelihoods(self._model, prompt, replies, self.rows, self._trees)
+            else:
+                sums = decoding.log_likelihoods(self._model, prompt, replies, self.rows)
             usage = Usage(prompt_tokens=len(prompt) + sum(tokens))
             return ScoreAnswer(log_likelihoods=tuple(sums), tokens=tokens, usage=usage)
 

@@ -15,7 +15,11 @@ from rlhi.settings import Model
 BACKENDS = Registry(
     "back end",
     "rlhi.backends",
-    {"openai": "rlhi.models.openai:OpenAIModel", "transformers": "rlhi.models.transformers:TransformersModel"},
+    {
+        "openai": "rlhi.models.openai:OpenAIModel",
+        "transformers": "rlhi.models.transformers:TransformersModel",
+        "classifier": "rlhi.models.classifier:ClassifierModel",
+    },
 )
 """Back ends by name: callables that take a `Model` and return a `ChatModel`, with `score` where they can."""
 

@@ -37,6 +37,10 @@ class Template:
         end = self._tokenizer.eos_token_id
         return (*self._ids(reply), *(() if end is None else (end,)))
 
+    def chat(self, messages: Sequence[ChatMessage], reply: str) -> tuple[int, ...]:
+        """Token ids of a chat that ends with an answer. Raises `ModelError`."""
+        return self._ids(self._render([*messages, ChatMessage(role="assistant", content=reply)], False))
+
     def _render(self, messages: Sequence[ChatMessage], ask: bool) -> str:
         from jinja2 import TemplateError
 

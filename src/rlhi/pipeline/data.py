@@ -118,14 +118,18 @@ def reward_models(session: Session) -> dict[str, Model]:
 
 def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
     """The reward model and the token counter that the pair stages use."""
+    from rlhi.rewards.classifier import ClassifierReward
     from rlhi.rewards.likelihood import LikelihoodReward
     from rlhi.rewards.rubric import RubricReward
 
     model: Any = ctx.model("reward")
     quality: Reward
     evidence: Reward
-    if session.recipe.roles.reward == LOCAL:
+    name = session.recipe.roles.reward
+    if name == LOCAL:
         quality, evidence = LikelihoodReward(model, session.recipe.pairs.fluency), LikelihoodReward(model, 0.0)
+    elif session.recipe.back_end(name).backend == "classifier":
+        quality = evidence = ClassifierReward(model)
     else:
         quality = evidence = RubricReward(model)
     count = token_counter(session.recipe.training.model)

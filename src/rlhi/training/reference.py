@@ -99,7 +99,7 @@ def reference_logps(
         with torch.no_grad(), without_adapter(model):
             found = step.side_logps(model, part, sides, precision)
         for side, values in found.items():
-            for pair, value in zip(part, values.tolist(), strict=True):
+            for pair, value in zip(part, values.float().tolist(), strict=True):
                 store.values[keys[pair.pair_id, side]] = value
         fresh = True
         if write and time.monotonic() - saved > SAVE_EVERY:

@@ -76,5 +76,14 @@ def side_logps(
 ) -> dict[Side, Tensor]:
     """Log-probability of each side's reply, summed over its tokens, in nats: per side a tensor of shape [P]."""
     sequences = [(pair.prompt, pair.completion(side)) for side in sides for pair in pairs]
-    sums = torch.stack([logps.sum() for logps in token_logps(model, sequences, precision)])
-    return dict(zip(sides, torch.split(sums, len(pairs)), strict=True))
+    return by_side(token_logps(model, sequences, precision), sides)
+
+
+def by_side(logps: Sequence[Tensor], sides: Sequence[Side]) -> dict[Side, Tensor]:
+    """Sum each sequence's log-probabilities, the sequences of one side after those of the other.
+
+    In float64: the sum of a long reply has few digits left in float32, and the loss looks at differences of sums.
+    """
+    wide = torch.float32 if logps[0].device.type == "mps" else torch.float64
+    sums = torch.stack([values.to(wide).sum() for values in logps])
+    return dict(zip(sides, torch.split(sums, len(logps) // len(sides)), strict=True))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from rlhi.errors import UsageError
@@ -86,8 +85,7 @@ class TreeStep:
         """One packed row."""
         sequences = [(pair.prompt, pair.completion(side)) for side in sides for pair in pairs]
         logps = tree_token_logps(model, sequences, precision, kernel=self.kernel, tiled=self.tiled)
-        sums = torch.stack([values.sum() for values in logps])
-        return dict(zip(sides, torch.split(sums, len(pairs)), strict=True))
+        return plain.by_side(logps, sides)
 
     def share(self, pairs: Sequence[Encoded], sides: Sequence[Side], world: int, rank: int) -> list[Encoded]:
         """Runs of about equally many tokens, in the order in which neighbours share most."""

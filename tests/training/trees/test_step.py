@@ -121,10 +121,10 @@ def test_grouped_queries_in_float64(groups: int) -> None:
 
     query, key, value = states(4), states(4 // groups), states(4 // groups)
     weights = torch.randn(1, work.tokens, 4, 8, generator=stream, dtype=torch.float64)
-    mask = dense_mask(torch.from_numpy(work.end), torch.float64)
+    mask = dense_mask(torch.from_numpy(work.layout.end), torch.float64)
     scores = query @ key.repeat_interleave(groups, 1).transpose(2, 3) * 0.3 + mask
     wanted = (scores.softmax(-1) @ value.repeat_interleave(groups, 1)).transpose(1, 2)
-    found = segments(query, key, value, work.blocks, 0.3)
+    found = segments(query, key, value, work.layout.blocks, 0.3)
     assert torch.allclose(found, wanted, atol=1e-12)
     grads = [torch.autograd.grad((out * weights).sum(), [query, key, value]) for out in (found, wanted)]
     assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(*grads, strict=True))
@@ -208,6 +208,25 @@ def test_tiles_and_logits_that_are_computed_again_change_nothing(monkeypatch: py
         for _ in range(2):  # the second time nothing is kept any more
             grads = torch.autograd.grad((found * weights).sum(), parameters, retain_graph=True)
             assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(grads, exact, strict=True))
+
+
+@pytest.mark.parametrize("arch", ["llama", "gemma2"])
+def test_the_block_mask_for_a_gpu_without_its_compiler(monkeypatch: pytest.MonkeyPatch, arch: str) -> None:
+    """FlexAttention's forward pass as PyTorch writes it out on a CPU: mask, filling up, score caps; not the kernel."""
+    from torch.nn.attention.flex_attention import flex_attention
+    from transformers.integrations import flex_attention as integration
+
+    def eager(query: Tensor, key: Tensor, value: Tensor, training: bool = False, **how: Any) -> Tensor:
+        found: Tensor = flex_attention(query, key, value, **how)
+        return found
+
+    monkeypatch.setattr(integration, "compile_friendly_flex_attention", eager)
+    model = tiny(arch)
+    ours = prepared(model, "flex")
+    sequences = conversation(3)
+    with torch.no_grad():
+        wanted, found = alone(model, sequences), tree_token_logps(ours, sequences, kernel="flex", tiled=False)
+    assert all(torch.allclose(a, b, atol=2e-5) for a, b in zip(found, wanted, strict=True))
 
 
 def test_models_that_may_be_run_on_trees_are_found_by_trying() -> None:

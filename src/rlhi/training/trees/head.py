@@ -75,7 +75,7 @@ class _Logps(torch.autograd.Function):
         hidden, weight, bias, rows, targets, sums = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
-        grad_weight = torch.zeros(weight.shape, dtype=sums.dtype, device=weight.device) if needs_weight else None
+        grad_weight: Tensor | None = None
         grad_bias = torch.zeros_like(bias, dtype=sums.dtype) if needs_bias else None
         weights = torch.zeros_like(sums[:, 0]).index_add_(0, rows, grad.to(sums.dtype))[:, None] / -sums
         for start, low, high in zip(ctx.starts, ctx.edges, ctx.edges[1:], strict=False):
@@ -92,17 +92,19 @@ class _Logps(torch.autograd.Function):
             narrow = slope.to(hidden.dtype)
             if grad_hidden is not None:
                 torch.mm(narrow, weight, out=grad_hidden[part])
-            if grad_weight is not None:
-                _add_product(grad_weight, narrow, hidden[part])
+            if needs_weight:
+                grad_weight = _with_product(grad_weight, narrow, hidden[part])
         grads = (grad_hidden, _like(grad_weight, weight), _like(grad_bias, bias))
         return (*grads, None)
 
 
-def _add_product(total: Tensor, slope: Tensor, hidden: Tensor) -> None:
+def _with_product(total: Tensor | None, slope: Tensor, hidden: Tensor) -> Tensor:
+    """Add slope.T @ hidden in place, in float32 at least."""
+    if total is None:
+        return (slope.t() @ hidden).to(torch.promote_types(slope.dtype, torch.float32))
     if total.dtype == slope.dtype:
-        total.addmm_(slope.t(), hidden)
-    else:
-        total += slope.t() @ hidden
+        return total.addmm_(slope.t(), hidden)
+    return total.add_(slope.t() @ hidden)
 
 
 def _like(grad: Tensor | None, parameter: Tensor | None) -> Tensor | None:

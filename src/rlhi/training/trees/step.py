@@ -14,7 +14,7 @@ from torch import Tensor
 from rlhi.errors import UsageError
 from rlhi.training.step import Precision
 from rlhi.training.trees.attention import Kernel, Structure, dense_mask
-from rlhi.training.trees.build import Block, Forest, Ints, lay_out, places
+from rlhi.training.trees.build import Forest, Ints, Layout, lay_out, places
 from rlhi.training.trees.head import head_logps, logits_logps, tileable
 
 FLEX_MULTIPLE = 256
@@ -25,16 +25,8 @@ FLEX_MULTIPLE = 256
 class Pass:
     """Some sequences as one row of N tokens, and the places at which the vocabulary is looked at."""
 
-    ids: Ints
-    """Token ids [N]."""
-    positions: Ints
-    """Position of each token in its sequences [N]."""
-    end: Ints
-    """Where the subtree of each token ends [N]."""
-    blocks: tuple[Block, ...]
-    """Attention."""
-    longest: int
-    """Tokens of the longest sequence."""
+    layout: Layout
+    """The row."""
     at: Ints
     """Places whose next token is asked for [U], rising and distinct."""
     rows: Ints
@@ -49,7 +41,7 @@ class Pass:
     @property
     def tokens(self) -> int:
         """Tokens that are computed."""
-        return len(self.ids)
+        return len(self.layout.ids)
 
 
 def make_pass(sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Pass:
@@ -66,32 +58,24 @@ def make_pass(sequences: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Pass:
         asked.append(np.stack([places(forest, whole)[len(prompt) - 1 : -1], whole[len(prompt) :]]))
     questions, answers = np.unique(np.concatenate(asked, axis=1), axis=1, return_inverse=True)
     at, rows = np.unique(questions[0], return_inverse=True)
-    return Pass(
-        layout.ids,
-        layout.positions,
-        layout.end,
-        layout.blocks,
-        layout.longest,
-        at,
-        rows.reshape(-1),
-        questions[1],
-        answers.reshape(-1),
-        tuple(len(completion) for _, completion in sequences),
-    )
+    lengths = tuple(len(completion) for _, completion in sequences)
+    return Pass(layout, at, rows.reshape(-1), questions[1], answers.reshape(-1), lengths)
 
 
-def inputs(work: Pass, device: torch.device, kernel: Kernel, dtype: torch.dtype) -> dict[str, Any]:
-    """What a model is called with for a pass; `dtype` is that of a dense mask."""
-    size = len(work.ids)
+def inputs(layout: Layout, device: torch.device, kernel: Kernel, dtype: torch.dtype) -> dict[str, Any]:
+    """What a model is called with for a row of trees; `dtype` is that of a dense mask."""
+    size = len(layout.ids)
     fill = -size % FLEX_MULTIPLE if kernel == "flex" else 0
-    ids, positions = (torch.from_numpy(np.pad(row, (0, fill))).to(device)[None] for row in (work.ids, work.positions))
-    end = torch.from_numpy(np.pad(work.end, (0, fill), constant_values=size + fill)).to(device)
+    ids, positions = (
+        torch.from_numpy(np.pad(row, (0, fill))).to(device)[None] for row in (layout.ids, layout.positions)
+    )
+    end = torch.from_numpy(np.pad(layout.end, (0, fill), constant_values=size + fill)).to(device)
     given: dict[str, Any] = {"input_ids": ids, "position_ids": positions, "use_cache": False}
     if kernel == "dense":
         return given | {"attention_mask": dense_mask(end, dtype)}
     # A mask with four axes is handed on as it is: none is made, and the tree's attention looks at none.
     unused = torch.zeros((1, 1, 1, 1), dtype=torch.bool, device=device)
-    return given | {"attention_mask": unused, "rlhi_tree": Structure(work.blocks, end, work.longest, kernel)}
+    return given | {"attention_mask": unused, "rlhi_tree": Structure(layout.blocks, end, layout.longest, kernel)}
 
 
 @contextmanager
@@ -137,7 +121,7 @@ def pass_logps(
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
     low = torch.bfloat16 if precision == "bf16" else parameter.dtype
     with autocast, _head_sees(head, at, (rows, targets) if here else None, found):
-        logits = model(**inputs(work, device, kernel, low)).logits
+        logits = model(**inputs(work.layout, device, kernel, low)).logits
     logps = found[0] if here else logits_logps(logits[0], rows, targets)
     return torch.split(logps[answers], list(work.lengths))
 

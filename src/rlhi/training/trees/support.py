@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +56,11 @@ def known_obstacle(config: Any, longest: int) -> str | None:
     return None
 
 
-def examine(model: Any, longest: int) -> Support:
+Run = Callable[..., Sequence[Tensor]]
+"""Log-probabilities of completion tokens from a model and sequences, on trees with `kernel` and `tiled` too."""
+
+
+def examine(model: Any, longest: int, plain: Run = token_logps, tree: Run = tree_token_logps) -> Support:
     """Find out how an unwrapped model may be run on trees whose paths have at most `longest` tokens.
 
     A small tree with nested branchings is run and compared with the plain step, first by the fast kernel of the model's
@@ -73,7 +77,7 @@ def examine(model: Any, longest: int) -> Support:
     model.eval()
     try:
         for kernel in (fast, "dense"):
-            found = _try(model, kernel)
+            found = _try(model, kernel, plain, tree)
             if found.kernel:
                 return found
             reasons.append(found)
@@ -82,19 +86,22 @@ def examine(model: Any, longest: int) -> Support:
     return reasons[0] if reasons[0].error is not None else reasons[-1]
 
 
-def _try(model: Any, kernel: Kernel) -> Support:
+@torch.no_grad()
+def _try(model: Any, kernel: Kernel, plain: Run, tree: Run) -> Support:
     config = model.config.get_text_config()
     before = config._attn_implementation
-    plain, other = _plain(model)
+    sequences = _sequences(model, 0)
+    strange = [(prompt, reply) for (prompt, _), (_, reply) in zip(_sequences(model, 1), sequences, strict=True)]
+    wanted, other = plain(model, sequences), plain(model, strange)
     dtype = next(model.parameters()).dtype
-    effect = max(float((a - b).abs().max()) for a, b in zip(plain, other, strict=True))
+    effect = max(float((a - b).abs().max()) for a, b in zip(wanted, other, strict=True))
     limit = min(TOLERANCE.get(dtype, 1e-4), SHARE.get(dtype, 1e-2) * effect)
     error: float | None = None
     try:
         if kernel != "dense":
             install(model)
         for tiled in (True, False):
-            error = _difference(model, kernel, tiled, plain)
+            error = _difference(tree(model, sequences, kernel=kernel, tiled=tiled), wanted)
             if error <= limit:
                 return Support(kernel, tiled, f"log-probabilities differ by {error:.1g} from the plain step", error)
     except (NotImplementedError, RuntimeError, TypeError, ValueError) as failure:
@@ -126,16 +133,6 @@ def _sequences(model: Any, start: int) -> list[tuple[list[int], list[int]]]:
     return [(prompt, lost), (prompt, kept), (later, [3, *tokens(3)]), (later, [4, *tokens(8)]), (tokens(9), tokens(4))]
 
 
-@torch.no_grad()
-def _plain(model: Any) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Log-probabilities of the replies in the plain step, and after other prompts of the same lengths."""
-    sequences = _sequences(model, 0)
-    others = [(prompt, reply) for (prompt, _), (_, reply) in zip(_sequences(model, 1), sequences, strict=True)]
-    return token_logps(model, sequences), token_logps(model, others)
-
-
-@torch.no_grad()
-def _difference(model: Any, kernel: Kernel, tiled: bool, plain: Sequence[Tensor]) -> float:
-    found = tree_token_logps(model, _sequences(model, 0), kernel=kernel, tiled=tiled)
-    errors = [float((a - b).abs().max()) for a, b in zip(found, plain, strict=True)]
-    return max(errors) if all(map(math.isfinite, errors)) else float("inf")
+def _difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    errors = [float((a - b).abs().max()) for a, b in zip(found, wanted, strict=True)]
+    return max(errors) if all(map(math.isfinite, errors)) else math.inf

@@ -151,7 +151,7 @@ def test_what_may_pass_is_transient(status: int) -> None:
         ("3", 3, 3),
         ("0.5", 0.5, 0.5),
         ("-4", 0, 0),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=1000), usegmt=True), 900, 1000),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=10), usegmt=True), 9 * 3600, 36_000),
         (format_datetime(datetime.now(UTC) - timedelta(seconds=1000), usegmt=True), 0, 0),
         ("soon", None, None),
         ("nan", None, None),

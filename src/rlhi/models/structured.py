@@ -42,12 +42,13 @@ async def ask(
 ) -> T:
     """Ask for JSON that fits `answer` and that `check` has no complaint about.
 
-    The first unusable answer is sent back with what is wrong with it. A second one that only `check` complains about
-    is mended by `mend`, where that is given. Raises `BadAnswer` when the second is unusable too, and whatever
-    `ModelError` the model raises.
+    The first unusable answer is sent back with what is wrong with it. Where the second is unusable too, the last one
+    that only `check` complained about is mended by `mend`, if that is given. Raises `BadAnswer` where there is none, and
+    whatever `ModelError` the model raises.
     """
     schema = answer.model_json_schema()
     chat = tuple(messages)
+    doubtful: T | None = None
     for last_try in (False, True):
         request = ChatRequest(model=model.model, messages=chat, sampling=sampling, json_schema=schema)
         choice = (await model.complete(request)).choices[0]
@@ -56,9 +57,7 @@ async def ask(
             doubt = check(found) if check else None
             if doubt is None:
                 return found
-            if last_try and mend:
-                return mend(found)
-            complaint = doubt
+            doubtful, complaint = found, doubt
         else:
             complaint = str(found)
         if choice.finish == "length":
@@ -70,6 +69,8 @@ async def ask(
             ChatMessage(role="assistant", content=choice.text or "(nothing)"),
             ChatMessage(role="user", content=_repair(complaint, schema)),
         )
+    if doubtful is not None and mend:
+        return mend(doubtful)
     raise BadAnswer(complaint, choice.text)
 
 

@@ -118,6 +118,8 @@ class Pairs(Section):
     fluency: float = Field(4.0, ge=0)
     """With `roles.reward: local`: weight of a reply's mean log-probability per token beside the nats that the persona
     adds to the whole reply."""
+    ratings: int = Field(1, ge=1)
+    """With a chat model as `roles.reward`: ratings per reply; several are sampled and averaged, which breaks ties."""
     max_prompt_tokens: int = Field(4096, ge=16)
     """Longer prompts are dropped with a reason, in the policy's tokens."""
     max_length_ratio: float = Field(4.0, gt=1)

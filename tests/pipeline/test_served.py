@@ -22,7 +22,7 @@ def _stages(run: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_all_roles_are_served_and_found_again_without_the_server(tmp_path: Path) -> None:
-    make_world(tmp_path, users=6)
+    make_world(tmp_path, users=10)
     data = yaml.safe_load((REPOSITORY / "recipes" / "served.yaml").read_text())
     data["runs"], data["logs"]["paths"] = str(tmp_path / "runs"), [str(tmp_path / "world" / "logs")]
     with served(EMBEDDED_PATH.name, EMBEDDED_PATH.parent, tmp_path / "server.log") as url:

@@ -43,8 +43,8 @@ async def ask(
     """Ask for JSON that fits `answer` and that `check` has no complaint about.
 
     The first unusable answer is sent back with what is wrong with it. Where the second is unusable too, the last one
-    that only `check` complained about is mended by `mend`, if that is given. Raises `BadAnswer` where there is none, and
-    whatever `ModelError` the model raises.
+    that only `check` complained about is mended by `mend`, if that is given. Raises `BadAnswer` where there is none,
+    and whatever `ModelError` the model raises.
     """
     schema = answer.model_json_schema()
     chat = tuple(messages)

@@ -7,7 +7,7 @@ back; a statement that cites nothing, or what was not shown, is refused.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -60,19 +60,9 @@ def fault(made: Line, ids: Mapping[str, tuple[TurnRef, ...]]) -> str | None:
     return f"{made.text[:60]!r} cites {unknown}, which were not shown; there are {sorted(ids)}" if unknown else None
 
 
-def checker(ids: Mapping[str, tuple[TurnRef, ...]]) -> Callable[[Answer], str | None]:
-    """Complains of faulty lines once; a second answer is taken, and its faulty lines are left out afterwards."""
-    asked = False
-
-    def check(answer: Answer) -> str | None:
-        nonlocal asked
-        if asked:
-            return None
-        asked = True
-        faults = [found for made in answer.statements if (found := fault(made, ids))]
-        return "; ".join(faults) or None
-
-    return check
+def faults(answer: Answer, ids: Mapping[str, tuple[TurnRef, ...]]) -> str | None:
+    """What is wrong with the lines of an answer, for the model's second try; None where nothing is."""
+    return "; ".join(found for made in answer.statements if (found := fault(made, ids))) or None
 
 
 class LlmWriter:
@@ -118,7 +108,14 @@ class LlmWriter:
         known = [f"[K{n}] {line(made)}" for n, made in enumerate(self._known, start=1)]
         new = [f"[T{n}] {text}" for n, (_, text) in enumerate(turns, start=1)]
         messages = render("persona", known="\n".join(known) or "nothing", turns="\n".join(new))
-        answer = await ask(self._model, messages, Answer, sampling=SAMPLING, check=checker(ids))
+        answer = await ask(
+            self._model,
+            messages,
+            Answer,
+            sampling=SAMPLING,
+            check=lambda made: faults(made, ids),
+            mend=lambda made: made,  # its faulty lines are left out below
+        )
         kept = {(made.text, made.condition): made for made in answer.statements if not fault(made, ids)}
         if len(kept) < len(answer.statements):
             _LOG.info("%d of %d persona statements refused", len(answer.statements) - len(kept), len(answer.statements))

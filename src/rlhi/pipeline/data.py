@@ -131,7 +131,7 @@ def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, An
     elif session.recipe.back_end(name).backend == "classifier":
         quality = evidence = ClassifierReward(model)
     else:
-        quality = evidence = RubricReward(model)
+        quality = evidence = RubricReward(model, session.recipe.pairs.ratings)
     count = token_counter(session.recipe.training.model)
     return {"reward": quality, "validity": evidence, "count_tokens": count}
 

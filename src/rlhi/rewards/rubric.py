@@ -28,10 +28,20 @@ def transcript(context: Sequence[ChatMessage]) -> str:
 
 
 class RubricReward:
-    """Rates each reply on its own; an answer that cannot be read gives no score."""
+    """Rates each reply on its own, once at temperature 0 or several times at temperature 1, and then on average.
 
-    def __init__(self, model: ChatModel) -> None:
+    Whole numbers of one greedy rating often tie; a mean of samples comes near the rating that the model expects. An
+    answer that cannot be read gives no rating, and a reply without any gets no score.
+    """
+
+    def __init__(self, model: ChatModel, ratings: int = 1) -> None:
         self.model = model
+        self.samplings = (
+            [Sampling(temperature=0, max_tokens=32)]
+            if ratings == 1
+            else [Sampling(temperature=1, max_tokens=32, seed=seed) for seed in range(ratings)]
+        )
+        """One for each rating."""
         self.name = f"rubric({model.model})"
 
     async def _rate(self, request: str, reply: str, lines: Sequence[str]) -> float | None:
@@ -41,11 +51,12 @@ class RubricReward:
             request=prompts.clip(request, MAX_CHARS),
             reply=prompts.clip(reply, MAX_CHARS),
         )
-        try:
-            rating = await ask(self.model, messages, Rating, sampling=Sampling(temperature=0, max_tokens=32))
-        except BadAnswer:
-            return None
-        return rating.score
+        asked = (ask(self.model, messages, Rating, sampling=sampling) for sampling in self.samplings)
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        if failure := next((f for f in found if isinstance(f, BaseException) and not isinstance(f, BadAnswer)), None):
+            raise failure
+        scores = [rating.score for rating in found if isinstance(rating, Rating)]
+        return sum(scores) / len(scores) if scores else None
 
     async def score(
         self, context: Sequence[ChatMessage], replies: Sequence[str], lines: Sequence[str]

@@ -91,19 +91,19 @@ def run(recipe: Recipe | str | Path, progress: Progress | None = None, steps: li
     """
     if not isinstance(recipe, Recipe):
         recipe = load(recipe)
-    todo = steps or list(STEPS)
-    if processes.count() > 1 and todo != ["train"]:
+    names = steps or list(STEPS)
+    if processes.count() > 1 and names != ["train"]:
         raise UsageError(
             f"{processes.count()} processes were started, which only `train` makes use of: run the other steps without "
             "`accelerate launch`"
         )
-    preflight(recipe, todo)
+    preflight(recipe, names)
     folder = RunFolder(recipe.run_dir())
     if processes.is_main():
         folder.save_recipe(recipe.model_dump(mode="json"))
     session = Session(recipe, folder, progress or Silent())
-    for step in todo:
-        STEPS[step](session)
+    for name in names:
+        STEPS[name](session)
     return outcome(folder.path, session.failed)
 
 

@@ -16,7 +16,7 @@ from rlhi.settings import Lora
 from rlhi.training.policy import add_adapter
 from rlhi.training.step import token_logps
 from rlhi.training.trees import head as heads
-from rlhi.training.trees.attention import Kernel, dense_mask, install, segments
+from rlhi.training.trees.attention import Kernel, UnfitAttention, dense_mask, install, segments
 from rlhi.training.trees.head import head_logps
 from rlhi.training.trees.step import make_pass, tree_token_logps
 from rlhi.training.trees.support import examine
@@ -263,5 +263,5 @@ def test_models_that_may_not_be_run_on_trees_say_why() -> None:
 
 def test_a_window_shorter_than_a_pass_is_refused_where_it_would_be_wrong() -> None:
     model = prepared(tiny("mistral", sliding_window=16), "segments")
-    with pytest.raises(NotImplementedError, match="sliding window 16"):
+    with pytest.raises(UnfitAttention, match="sliding window 16"):
         tree_token_logps(model, conversation(2))

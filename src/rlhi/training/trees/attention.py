@@ -28,6 +28,10 @@ IMPLEMENTATION = "rlhi_tree"
 """Name under which the attention is registered with transformers."""
 
 
+class UnfitAttention(ValueError):
+    """A layer asks for attention that the tree kernels do not compute; the plain step does."""
+
+
 class Structure:
     """What attention must know of a pass; deliberately no dataclass, which FSDP would take apart and copy."""
 
@@ -177,7 +181,7 @@ def _tree_attention(
         return found
     window = others.get("sliding_window")
     if dropout or (window is not None and window < rlhi_tree.longest):
-        raise NotImplementedError(f"dropout {dropout} or sliding window {window} in a tree")
+        raise UnfitAttention(f"dropout {dropout} or sliding window {window} in a tree")
     if torch.is_autocast_enabled(query.device.type):
         low = torch.get_autocast_dtype(query.device.type)
         query, key, value = query.to(low), key.to(low), value.to(low)
@@ -189,7 +193,7 @@ def _tree_attention(
         return out, None
     for name in ("softcap", "s_aux", "position_bias"):
         if others.get(name) is not None:
-            raise NotImplementedError(f"{name} in a tree")
+            raise UnfitAttention(f"{name} in a tree")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return segments(query, key, value, rlhi_tree.blocks, scale), None
 

@@ -21,6 +21,7 @@ from rlhi.training.steps import PlainStep
 from rlhi.training.tokenize import Encoded, encode_all
 from rlhi.training.trainer import PairTrainer
 from tests.training.sample import BOTH, make_pairs
+from tests.training.theirs import dpo_trainer
 
 
 def encoded_pairs(model: Path, count: int = 5) -> list[Encoded]:
@@ -71,37 +72,19 @@ def settings_for(model: Path, method: str) -> Training:
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("precomputed", [True, False])
 def test_loss_rewards_and_gradients_equal_trl(tiny: Path, tmp_path: Path, method: str, precomputed: bool) -> None:
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset
-
-    rows = [
-        {"prompt": p["prompt"], "chosen": p["chosen"], "rejected": p["rejected"]}
-        for p in (pair.model_dump(mode="json") for pair in sorted(make_pairs(5), key=lambda pair: pair.pair_id))
-    ]
     settings = settings_for(tiny, method)
 
     def fresh() -> Any:
         torch.manual_seed(3)
         return prepare(load_causal(str(tiny), torch.float32), settings)
 
-    theirs = trl.DPOTrainer(
-        model=fresh(),
-        ref_model=load_causal(str(tiny), torch.float32) if method == "full" else None,
-        args=trl.DPOConfig(
-            output_dir=str(tmp_path / "trl"),
-            beta=0.3,
-            max_length=None,
-            per_device_train_batch_size=5,
-            precompute_ref_log_probs=precomputed,
-            gradient_checkpointing=False,
-            bf16=False,
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            average_tokens_across_devices=False,
-        ),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=load_tokenizer(str(tiny)),
+    theirs = dpo_trainer(
+        fresh(),
+        load_causal(str(tiny), torch.float32) if method == "full" else None,
+        tiny,
+        sorted(make_pairs(5), key=lambda pair: pair.pair_id),
+        tmp_path / "trl",
+        precompute_ref_log_probs=precomputed,
     )
     nudge(theirs.model)
     batch = theirs.data_collator([theirs.train_dataset[i] for i in range(5)])

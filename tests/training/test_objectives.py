@@ -18,12 +18,13 @@ from torch import Tensor
 from rlhi.settings import Training
 from rlhi.training.objectives import OBJECTIVES, REWARDS, Terms
 from rlhi.training.objectives.losses import dpo, hinge, ipo, nll, robust, simpo
-from rlhi.training.policy import load_causal, load_tokenizer, prepare
+from rlhi.training.policy import load_causal, prepare
 from rlhi.training.reference import ReferenceStore, reference_logps
 from rlhi.training.steps import PlainStep
 from rlhi.training.tokenize import Encoded
 from tests.training.sample import BOTH, make_pairs
 from tests.training.test_equality import encoded_pairs, nudge, our_step, our_trainer, relative
+from tests.training.theirs import dpo_trainer
 
 Loss = Callable[..., Tensor]
 
@@ -215,30 +216,13 @@ def test_the_nll_term_is_added_to_any_preference_loss(name: str) -> None:
 @pytest.fixture(scope="module")
 def theirs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """TRL's trainer on five pairs, whose loss is chosen in each test."""
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset
-
-    rows = [
-        {"prompt": p["prompt"], "chosen": p["chosen"], "rejected": p["rejected"]}
-        for p in (pair.model_dump(mode="json") for pair in sorted(make_pairs(5), key=lambda pair: pair.pair_id))
-    ]
     torch.manual_seed(3)
-    settings = Training(model=str(tiny))
-    trainer = trl.DPOTrainer(
-        model=prepare(load_causal(str(tiny), torch.float32), settings),
-        ref_model=load_causal(str(tiny), torch.float32),
-        args=trl.DPOConfig(
-            output_dir=str(tmp_path_factory.mktemp("trl")),
-            max_length=None,
-            gradient_checkpointing=False,
-            bf16=False,
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            average_tokens_across_devices=False,
-        ),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=load_tokenizer(str(tiny)),
+    trainer = dpo_trainer(
+        prepare(load_causal(str(tiny), torch.float32), Training(model=str(tiny))),
+        load_causal(str(tiny), torch.float32),
+        tiny,
+        sorted(make_pairs(5), key=lambda pair: pair.pair_id),
+        tmp_path_factory.mktemp("trl"),
     )
     nudge(trainer.model)
     return trainer

@@ -21,6 +21,7 @@ from rlhi.training.trainer import PairTrainer
 from tests.models.tiny import make_tiny_model
 from tests.training.sample import BOTH, make_conversation
 from tests.training.test_equality import nudge, our_step, relative
+from tests.training.theirs import dpo_trainer
 
 ARCHITECTURES = ("llama", "qwen3", "mistral", "gemma")
 
@@ -35,28 +36,8 @@ def theirs(
     model: Any, base: Path, pairs: list[PreferencePair], out: Path
 ) -> tuple[float, dict[str, float], dict[str, Tensor]]:
     """TRL's loss, metrics and gradients over one padded batch, the policy nudged away from the reference."""
-    trl = pytest.importorskip("trl")
-    from datasets import Dataset
-
-    rows = [{key: pair.model_dump(mode="json")[key] for key in ("prompt", "chosen", "rejected")} for pair in pairs]
-    trainer = trl.DPOTrainer(
-        model=model,
-        ref_model=None if hasattr(model, "peft_config") else load_causal(str(base), torch.float32),
-        args=trl.DPOConfig(
-            output_dir=str(out),
-            beta=0.3,
-            max_length=None,
-            per_device_train_batch_size=len(rows),
-            gradient_checkpointing=False,
-            bf16=False,
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=True,
-            average_tokens_across_devices=False,
-        ),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=load_tokenizer(str(base)),
-    )
+    reference = None if hasattr(model, "peft_config") else load_causal(str(base), torch.float32)
+    trainer = dpo_trainer(model, reference, base, pairs, out)
     nudge(trainer.model)
     trainer.model.train()
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(list(trainer.train_dataset)))

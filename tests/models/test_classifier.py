@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,7 @@ from rlhi.settings import Model
 
 from .tiny import make_tiny_model
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_reward_model(folder: Path, arch: str = "llama", **changes: Any) -> Path:
@@ -105,7 +98,9 @@ def test_rewards_do_not_depend_on_company_or_batch(folder: Path) -> None:
     together = ask(settings(folder), wanted)
     assert [ask(settings(folder), [asked])[0] for asked in wanted] == together
     torch.set_num_threads(2)
-    assert ask(settings(folder), wanted[::-1])[::-1] == together
+    turned = ask(settings(folder), wanted[::-1])
+    torch.set_num_threads(1)
+    assert turned[::-1] == together
     small = ask(settings(folder, batch_size=1), wanted)
     for a, b in zip(small, together, strict=True):
         assert a.rewards == pytest.approx(b.rewards, abs=1e-4)

@@ -6,7 +6,6 @@ import asyncio
 import itertools
 
 import pytest
-import torch
 
 from rlhi.models.base import Sampling
 from rlhi.models.transformers import TransformersModel
@@ -18,9 +17,7 @@ from rlhi.world.probe import measure_policy, measure_roles, probes
 MEGABYTES = 1_000_000
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_it_is_small():

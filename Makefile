@@ -26,7 +26,7 @@ demo: $(VENV)/.demo
 	$(BIN)/rlhi run recipes/demo.yaml
 
 demo-full: $(VENV)/.demo
-	$(BIN)/rlhi world --out $(DEMO)-full --users 120 --seed 2
+	$(BIN)/rlhi world --out $(DEMO)-full --users 150 --seed 2
 	$(BIN)/rlhi run recipes/demo-full.yaml
 
 test: $(VENV)/.dev

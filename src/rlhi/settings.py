@@ -115,7 +115,7 @@ class Pairs(Section):
 
     rollout: Rollout = Rollout()
     """Sampling of replies, candidates and rewrites."""
-    fluency: float = Field(4.0, ge=0)
+    fluency: float = Field(2.0, ge=0)
     """With `roles.reward: local`: weight of a reply's mean log-probability per token beside the nats that the persona
     adds to the whole reply."""
     ratings: int = Field(1, ge=1)

@@ -9,13 +9,19 @@ from rlhi.personas.render import prompt
 from rlhi.records import ChatMessage
 
 
+NULL = ("Prefers good answers.",)
+"""A persona that anybody could have."""
+
+
 class LikelihoodReward:
     """Pointwise mutual information between persona p and reply y, and how plausible y is per token.
 
-    r(y) = log π(y|x,p) − log π(y|x) + fluency · log π(y|x,p) / |y|, in nats
+    r(y) = log π(y|x,p) − log π(y|x,p₀) + fluency · log π(y|x,p) / |y|, in nats
 
     The difference is the sequence-level form of the hindsight advantage of arXiv 2603.12273 (there with the follow-up
     in the place of the persona): positive where the persona speaks for the reply, and free of what both terms share.
+    It is taken against a persona p₀ that says nothing, not against none: that a persona is there at all makes some
+    replies likelier (another language, for one), and this is no evidence of what this user wants.
     It is a sum over the reply: evidence for a wish is no weaker in a long reply. Alone it would prefer slips of the pen
     that a persona makes a little likelier; the last term speaks against those, and being a mean it does not ask for
     short replies.
@@ -34,11 +40,11 @@ class LikelihoodReward:
         self, context: Sequence[ChatMessage], replies: Sequence[str], lines: Sequence[str]
     ) -> list[float | None]:
         """Rewards in nats; without lines only the plausibility term is left."""
-        plain = await self._ask(context, replies)
-        known = await self._ask(prompt(lines, context), replies) if lines else plain
+        null = await self._ask(prompt(NULL, context), replies)
+        known = await self._ask(prompt(lines, context), replies) if lines else null
         return [
             with_persona - without + self.fluency * with_persona / tokens
             for with_persona, without, tokens in zip(
-                known.log_likelihoods, plain.log_likelihoods, plain.tokens, strict=True
+                known.log_likelihoods, null.log_likelihoods, null.tokens, strict=True
             )
         ]

@@ -10,16 +10,16 @@ from rlhi.personas.render import system_text
 from rlhi.records import ChatMessage
 from rlhi.rewards.likelihood import NULL, LikelihoodReward
 from rlhi.settings import Model
+from tests.models.scripted import ScriptedModel
 
 ASKED = (ChatMessage(role="user", content="Can you suggest some board games?"),)
 
 
-class ScriptedLikelihoods:
+class ScriptedLikelihoods(ScriptedModel):
     """Log-likelihoods by system message and reply; each reply counts as many tokens as it has words."""
 
-    model = "scripted"
-
     def __init__(self, table: dict[str, dict[str, float]]) -> None:
+        super().__init__([])
         self.table = table
 
     async def score(self, request: ScoreRequest) -> ScoreAnswer:

@@ -138,6 +138,14 @@ def test_threads_share_a_store_and_processes_share_a_file(tmp_path: Path) -> Non
     assert stores[0].count() == 200
 
 
+def test_a_new_file_may_be_opened_by_several_processes_at_once(tmp_path: Path) -> None:
+    code = "import sys, time\nfrom rlhi.models.store import Store\nwhile time.time() < float(sys.argv[1]): pass\n"
+    code += "for folder in range(40): Store(f'{sys.argv[2]}/{folder}/store.sqlite').close()"
+    start = [sys.executable, "-c", code, str(time.time() + 1.0), str(tmp_path)]
+    opened = [subprocess.Popen(start, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    assert [process.communicate()[1] for process in opened] == [""] * 4
+
+
 def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.sqlite")
     store.put(request(0), completion("kept"))

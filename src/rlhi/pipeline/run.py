@@ -74,7 +74,8 @@ def preflight(recipe: Recipe, steps: list[str]) -> None:
         requirements.check(recipe.training)
     if {"pairs", "train", "evaluate"} & set(steps):
         identify(recipe.back_end(LOCAL))
-    asyncio.run(_check(recipe, sorted(names - {LOCAL})))
+    if names - {LOCAL}:
+        asyncio.run(_check(recipe, sorted(names - {LOCAL})))
 
 
 async def _check(recipe: Recipe, names: list[str]) -> None:

@@ -8,7 +8,6 @@ from rlhi.models.base import ScoreAnswer, ScoreRequest, ScoringModel
 from rlhi.personas.render import prompt
 from rlhi.records import ChatMessage
 
-
 NULL = ("Prefers good answers.",)
 """A persona that anybody could have."""
 

@@ -71,3 +71,55 @@ def test_commented_recipe_shows_the_defaults() -> None:
 def test_resolved_recipe_is_a_recipe(tmp_path: Path) -> None:
     recipe = _load(tmp_path, GOOD)
     assert _load(tmp_path, recipe.model_dump(mode="json")) == recipe
+
+
+def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: x\nlogs: {paths: [a]}\ntraining:\n  beta: 0.1\n  epochs: 2\n  beta: 0.2\n")
+    with pytest.raises(UsageError, match=r"line 6: the key 'beta' stands in line 4 already"):
+        load(path)
+    path.write_text("name: x\nlogs: &l {paths: [a]}\nlogs: *l\n")
+    with pytest.raises(UsageError, match="line 3: the key 'logs'"):
+        load(path)
+
+
+def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: x\nlogs: {paths: [a]}\nmodels:\n  a: &a {backend: transformers, model: m}\n"
+                                     "  b:\n    <<: *a\n    model: n\n")  # fmt: skip
+    assert load(tmp_path / "r.yaml").models["b"].model == "n"
+
+
+@pytest.mark.parametrize(
+    "setting", ["seeds=[1, 2", "training={beta: 1, beta: 2}", "name=a: b: c", "training.beta=\x00"]
+)
+def test_a_setting_that_is_no_yaml_is_named(tmp_path: Path, setting: str) -> None:
+    with pytest.raises(UsageError, match="not valid YAML") as caught:
+        _load(tmp_path, GOOD, [setting])
+    assert setting in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("2024", "2024"),
+        ("my recipe", "my-recipe"),
+        ("1e3", "1e3"),
+        ("on", "on"),
+        ("_x", "x"),
+        ("日本", "run"),
+        ("a.B-c", "a.B-c"),
+    ],
+)
+@pytest.mark.parametrize("logs", ["logs/", "*.jsonl", "a, b/", "[x]", "hub:a/b", 'it\'s #1: "x"', "&a", "{b}", "12"])
+def test_a_made_recipe_loads_whatever_it_is_called(tmp_path: Path, stem: str, name: str, logs: str) -> None:
+    (tmp_path / "r.yaml").write_text(commented(stem, logs))
+    recipe = load(tmp_path / "r.yaml")
+    assert (recipe.name, recipe.logs.paths) == (name, (logs,))
+
+
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = _load(tmp_path, GOOD, ["runs=~/runs", "evaluation.truth=~/truth"])
+    assert recipe.run_dir() == tmp_path / "runs" / "x"
+    assert recipe.store_path() == tmp_path / "runs" / "completions.sqlite"
+    assert recipe.evaluation.truth_dir() == tmp_path / "truth"

@@ -15,6 +15,7 @@ from rlhi.errors import UsageError
 from rlhi.settings import (
     DEFAULT_ARMS,
     LOCAL,
+    TRAINED_ON,
     Arm,
     Evaluation,
     Labels,
@@ -30,6 +31,7 @@ from rlhi.settings import (
     Ubr,
     Ugr,
 )
+from rlhi.strict_yaml import parse
 
 __all__ = [
     "DEFAULT_ARMS",
@@ -67,7 +69,7 @@ class Recipe(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run: it is written to RUNS/NAME."""
     runs: str = "runs"
-    """Folder of all runs; the completion store that they share lies there."""
+    """Folder of all runs; the completion store that they share lies there. A leading `~` is the home folder."""
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     """Seeds: each trains and samples every arm once. The first also seeds the split and the pairs."""
     logs: Logs
@@ -112,7 +114,21 @@ class Recipe(Section):
 
     def run_dir(self) -> Path:
         """Folder of this run."""
-        return Path(self.runs) / self.name
+        return Path(self.runs).expanduser() / self.name
+
+    def store_path(self) -> Path:
+        """The completion store of this run and those beside it."""
+        return Path(self.runs).expanduser() / "completions.sqlite"
+
+    def check_arms(self) -> None:
+        """Raise `UsageError` where an arm is trained on pairs that are not made."""
+        for arm in self.evaluation.arms:
+            for source in TRAINED_ON[arm.train]:
+                if source not in self.pairs.enabled():
+                    raise UsageError(
+                        f"evaluation.arms: {arm.name!r} is trained on {source} pairs, and pairs.{source}.enabled is "
+                        "false: switch it on, or list evaluation.arms without this arm"
+                    )
 
 
 def _explain(error: ValidationError) -> str:
@@ -150,14 +166,17 @@ def override(data: dict[str, Any], settings: list[str]) -> None:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
                 raise UsageError(f"--set {setting}: {part!r} is not a section of the recipe")
-        place[last] = yaml.safe_load(text)
+        try:
+            place[last] = parse(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {setting}: the value is not valid YAML: {error}") from None
 
 
 def load(path: str | Path, settings: list[str] | None = None) -> Recipe:
     """Read and validate a recipe. Raises `UsageError` that names each wrong key and what would be right."""
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"no recipe at {path}; `rlhi init {path}` writes a commented one") from None
     except (OSError, UnicodeDecodeError) as error:

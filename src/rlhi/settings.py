@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -110,6 +111,15 @@ class Ubr(Section):
     """Most pairs from one user; which ones is drawn by seed."""
 
 
+PairSource = Literal["ugr", "ubr"]
+PAIR_SOURCES: tuple[PairSource, ...] = get_args(PairSource)
+
+
+def pair_stage(source: PairSource) -> str:
+    """Name of the stage that makes the pairs of a source."""
+    return f"pairs/{source}"
+
+
 class Pairs(Section):
     """How preference pairs are made."""
 
@@ -128,6 +138,10 @@ class Pairs(Section):
     """User-guided rewrites."""
     ubr: Ubr = Ubr()
     """User-based rewards."""
+
+    def enabled(self) -> tuple[PairSource, ...]:
+        """The sources of pairs that are switched on."""
+        return tuple(source for source in PAIR_SOURCES if getattr(self, source).enabled)
 
 
 class Lora(Section):
@@ -226,12 +240,23 @@ class Training(Section):
         return self
 
 
+TrainedOn = Literal["none", "ugr", "ubr", "ugr+ubr", "sft"]
+TRAINED_ON: dict[TrainedOn, tuple[PairSource, ...]] = {
+    "none": (),
+    "ugr": ("ugr",),
+    "ubr": ("ubr",),
+    "ugr+ubr": ("ugr", "ubr"),
+    "sft": ("ugr",),
+}
+"""Kind of training -> sources of its pairs."""
+
+
 class Arm(Section):
     """What is compared: a model, and whose persona it sees."""
 
     name: str
     """Name in the table."""
-    train: Literal["none", "ugr", "ubr", "ugr+ubr", "sft"] = "none"
+    train: TrainedOn = "none"
     """Pairs that its policy is trained on; `sft` = the chosen sides of the rewrites."""
     persona: Literal["none", "own", "wrong"] = "own"
     """Card in the prompt: none, the user's own, or another user's."""
@@ -258,7 +283,7 @@ class Evaluation(Section):
     """Names of `models`, `truth` (the world's), `likelihood` (statistics of the base model, needs no LLM), or judges
     that other packages register."""
     truth: str | None = None
-    """Folder of the world's truth, for the judge `truth`."""
+    """Folder of the world's truth, for the judge `truth`; a leading `~` is the home folder."""
     max_turns: int = Field(500, ge=1)
     """Most turns evaluated; which ones is drawn by seed, initial and follow-up turns in equal parts."""
     include_later: bool = False
@@ -271,6 +296,10 @@ class Evaluation(Section):
     """Limit on a reply, in tokens."""
     bootstrap: int = Field(2000, ge=100)
     """Resamples of users for an interval."""
+
+    def truth_dir(self) -> Path:
+        """Folder of the world's truth; `~` is the home folder."""
+        return Path(self.truth or "").expanduser()
 
     @model_validator(mode="after")
     def _arms_fit(self) -> Evaluation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -117,3 +119,32 @@ def test_pairs_are_in_trls_conversational_format(tmp_path: Path) -> None:
     assert row["prompt"] == [{"role": "user", "content": "q"}]
     assert row["chosen"] == [{"role": "assistant", "content": "a"}]
     assert row["rejected"] == [{"role": "assistant", "content": "b"}]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: b"", lambda data: b"x" * len(data)])
+def test_a_damaged_file_is_named(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "q.parquet"
+    write_rows(path, Quarantined, [Quarantined(file="a", line=1, reason="r", detail="d", excerpt="e")])
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UsageError, match=r"q\.parquet is damaged.*delete it"):
+        read_rows(path, Quarantined)
+
+
+def test_rows_are_on_the_disk_before_they_take_the_place_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def fsync(number: int) -> None:
+        order.append("sync")
+        sync(number)
+
+    def move(path: Path, target: Path) -> Path:
+        order.append("replace")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", move)
+    write_rows(tmp_path / "q.parquet", Quarantined, [])
+    assert order == ["sync", "replace"]

@@ -10,8 +10,9 @@ from typing import Any
 
 import orjson
 
-from rlhi.flow.folder import RunFolder, write_atomic
+from rlhi.flow.folder import RunFolder
 from rlhi.flow.table import write_rows
+from rlhi.flow.whole import write_atomic
 from rlhi.personas.render import system_text
 from rlhi.recipe import Evaluation, Logs, Recipe
 from rlhi.records import (

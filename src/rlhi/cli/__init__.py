@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rlhi.errors import RlhiError
+from rlhi.errors import RlhiError, UsageError
 
 
 def main() -> None:
@@ -18,9 +18,10 @@ def main() -> None:
     try:
         app()
     except RlhiError as error:
-        if processes.is_main():
-            complain(str(error))
+        if processes.speaks(before_meeting=isinstance(error, UsageError)):
+            complain(f"{processes.name()}{error}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        complain("interrupted; the same command goes on from here")
+        if processes.is_main():
+            complain("interrupted; the same command goes on from here")
         sys.exit(130)

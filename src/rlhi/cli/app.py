@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,11 +74,12 @@ def ingest(
     logs: Annotated[list[str], typer.Argument(help="Files, folders, globs, or hub:owner/dataset.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run to make.")],
     format_: Annotated[str, typer.Option("--format", help="Name of a reader; auto finds it.")] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace the recipe of a run that is there.")] = False,
     settings: Settings = None,
 ) -> None:
     """Read, clean and split logs into a new run."""
     from rlhi.pipeline.run import run as carry_out
-    from rlhi.recipe import from_data, override
+    from rlhi.recipe import from_data, load, override
 
     data: dict[str, Any] = {
         "name": out.name,
@@ -86,6 +88,13 @@ def ingest(
     }
     override(data, settings or [])
     recipe = from_data(data, "the command line")
+    there = recipe.run_dir() / "recipe.yaml"
+    place = {"runs": recipe.runs, "name": recipe.name}
+    if not force and there.exists() and load(there).model_copy(update=place) != recipe:
+        raise UsageError(
+            f"{out} is a run with another recipe, which this would replace: name another --out, run that recipe with "
+            f"`rlhi run {shlex.quote(str(there))}`, or replace it with --force"
+        )
     with Bars() as bars:
         outcome = carry_out(recipe, bars, ["ingest"])
     _end(outcome)
@@ -135,9 +144,9 @@ def evaluate(run_dir: RunDir, settings: Settings = None) -> None:
 
 
 @app.command()
-def report(run_dir: RunDir, settings: Settings = None) -> None:
+def report(run_dir: RunDir) -> None:
     """Write the report of a run."""
-    _step(run_dir, "report", settings)
+    _step(run_dir, "report", None)
 
 
 @app.command()
@@ -152,7 +161,7 @@ def init(
     if path.exists() and not force:
         raise UsageError(f"{path} is there already; --force replaces it")
     path.write_text(commented(path.stem, logs), encoding="utf-8")
-    stderr.print(f"wrote {path}; next: rlhi run {path}", markup=False)
+    stderr.print(f"wrote {path}; next: rlhi run {shlex.quote(str(path))}", markup=False)
 
 
 @app.command()

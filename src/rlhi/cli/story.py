@@ -9,6 +9,7 @@ from rlhi.errors import UsageError
 from rlhi.flow.folder import RunFolder
 from rlhi.flow.table import read_rows
 from rlhi.records import Conversation, PreferencePair
+from rlhi.settings import PAIR_SOURCES, pair_stage
 
 
 def find(run_dir: Path, pair_id: str) -> PreferencePair:
@@ -16,9 +17,9 @@ def find(run_dir: Path, pair_id: str) -> PreferencePair:
     folder = RunFolder.existing(run_dir)
     pairs = [
         pair
-        for stage in ("pairs/ugr", "pairs/ubr")
-        if folder.rows_path(stage).exists()
-        for pair in read_rows(folder.rows_path(stage), PreferencePair)
+        for path in (folder.rows_path(pair_stage(source)) for source in PAIR_SOURCES)
+        if path.exists()
+        for pair in read_rows(path, PreferencePair)
     ]
     found = [pair for pair in pairs if pair.pair_id.startswith(pair_id)]
     if len(found) == 1:

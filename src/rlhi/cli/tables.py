@@ -17,6 +17,7 @@ def funnel(outcome: Outcome) -> None:
         table.add_column(column, justify="right")
     table.add_column("why dropped")
     for name, entry in outcome.stages.items():
+        held_out = [f"{held} held out" for held in [entry.get("held_out", 0)] if held]
         dropped = {**entry.get("quarantined", {}), **entry.get("dropped", {})}
         table.add_row(
             name,
@@ -24,7 +25,7 @@ def funnel(outcome: Outcome) -> None:
             str(sum(dropped.values())),
             str(entry.get("failed", 0)),
             f"{entry.get('seconds', 0):.1f}",
-            ", ".join(f"{count} {reason}" for reason, count in dropped.items()),
+            ", ".join([*(f"{count} {reason}" for reason, count in dropped.items()), *held_out]),
         )
     stderr.print(table)
 

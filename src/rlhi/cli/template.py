@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import Any
 
@@ -22,9 +23,14 @@ EXAMPLE_MODEL = """\
 
 
 def commented(name: str, logs: str) -> str:
-    """YAML of a recipe with every default and what it means; only `name` and `logs.paths` are in force."""
-    head = f"# A recipe of rlhi. Lines behind `#` show the defaults; take the mark away to change one.\nname: {name}\n"
-    return head + f"logs:\n  paths: [{logs}]\n" + _section(Recipe, 0, {"name", "logs", "models"}) + EXAMPLE_MODEL
+    """YAML of a recipe with every default and what it means; only `name` and `logs.paths` are in force.
+
+    What no run can be called in `name` becomes a hyphen; `logs` is one path.
+    """
+    fitting = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "run"
+    head = "# A recipe of rlhi. Lines behind `#` show the defaults; take the mark away to change one.\n"
+    force = f"name: {_yaml(fitting)}\nlogs:\n  paths: {_yaml([logs])}\n"
+    return head + force + _section(Recipe, 0, {"name", "logs", "models"}) + EXAMPLE_MODEL
 
 
 def _section(section: type[BaseModel], depth: int, leave_out: set[str]) -> str:
@@ -41,11 +47,16 @@ def _section(section: type[BaseModel], depth: int, leave_out: set[str]) -> str:
 
 
 def _line(key: str, field: FieldInfo, depth: int) -> str:
-    value = yaml.safe_dump(_plain(field.get_default(call_default_factory=True)), default_flow_style=True, width=10_000)
-    value = value.removesuffix("...\n").strip()
+    value = _yaml(_plain(field.get_default(call_default_factory=True)))
     indent = "  " * depth
     doc = "".join(f"# {indent}# {part}\n" for part in textwrap.wrap(_doc(field), 110 - 2 * depth))
     return f"{doc}# {indent}{key}: {value}\n"
+
+
+def _yaml(value: Any) -> str:
+    """A value on one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
 
 
 def _doc(field: FieldInfo) -> str:

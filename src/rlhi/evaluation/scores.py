@@ -13,7 +13,7 @@ import orjson
 from rlhi.evaluation.intervals import win_rate_interval
 from rlhi.evaluation.judges import DIMENSIONS
 from rlhi.evaluation.turns import EvalTurn
-from rlhi.flow.folder import write_atomic
+from rlhi.flow.whole import write_atomic
 from rlhi.records import Dimension, Record, Reply, Score, TurnKind, Verdict, digest
 from rlhi.settings import Evaluation
 

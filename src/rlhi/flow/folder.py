@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,20 +15,19 @@ from rlhi import __version__
 from rlhi.errors import UsageError
 from rlhi.flow.identity import Identity, changes, fingerprint
 from rlhi.flow.table import count_rows, write_rows
+from rlhi.flow.whole import write_atomic
 from rlhi.records import Dropped, Failed, Quarantined, Record
 
 State = Literal["done", "changed", "absent"]
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a small file, which appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
+    """A folder itself and the weights in it: the rest of a policy may be edited without it counting as damage."""
+    return {Path(): 0} | {path.relative_to(folder): _size(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 class RunFolder:
@@ -68,11 +66,15 @@ class RunFolder:
     def state(self, name: str, identity: Identity) -> tuple[State, list[str]]:
         """Whether a stage's output stands for `identity`, and else which keys changed.
 
-        A stage some of whose rows failed counts as changed, so that they are tried again.
+        A stage some of whose rows failed counts as changed, so that they are tried again; so does one whose files are
+        not of the size that was written.
         """
         entry = self.stage(name)
         if not entry or not all((self.path / file).exists() for file in entry["files"]):
             return "absent", []
+        for file, size in entry["files"].items():
+            if (found := _size(self.path / file)) != size:
+                return "changed", [f"{file} is damaged: {found} bytes, not {size}"]
         if entry["fingerprint"] != fingerprint(identity):
             return "changed", changes(entry["identity"], identity)
         if entry["failed"]:
@@ -86,11 +88,15 @@ class RunFolder:
 
     def finish(self, name: str, identity: Identity, files: Sequence[Path], facts: dict[str, Any]) -> None:
         """Enter a stage as done; its files must lie in place."""
+        self._enter(name, identity, {path: _size(path) for path in files}, facts)
+
+    def _enter(self, name: str, identity: Identity, files: Mapping[Path, int], facts: dict[str, Any]) -> None:
+        """Enter a stage with its files and their sizes in bytes: it counts as done while they lie there."""
         self.manifest["rlhi"] = __version__
         self.manifest["stages"][name] = {
             "fingerprint": fingerprint(identity),
             **facts,
-            "files": [path.relative_to(self.path).as_posix() for path in files],
+            "files": {path.relative_to(self.path).as_posix(): size for path, size in files.items()},
             "identity": identity,
         }
         self._save()
@@ -107,8 +113,12 @@ class RunFolder:
         failed: Sequence[Failed] = (),
         facts: dict[str, Any] | None = None,
         quarantined: Sequence[Quarantined] | None = None,
+        beside: Callable[[], Path] | None = None,
     ) -> None:
-        """Write rows, drops, failures and what could not be read, then the stage's manifest entry."""
+        """Write rows, drops, failures and what could not be read, then the stage's manifest entry.
+
+        `beside` writes one more file of the stage and returns its path.
+        """
         self.begin(name)
         path = self.rows_path(name)
         write_rows(path, record, rows)
@@ -116,6 +126,8 @@ class RunFolder:
         if quarantined is not None:
             files.append(self.rows_path("quarantine"))
             write_rows(files[-1], Quarantined, quarantined)
+        if beside is not None:
+            files.append(beside())
         counts = {
             "rows_in": rows_in,
             "rows_out": count_rows(path),
@@ -148,14 +160,19 @@ class RunFolder:
     def publish(
         self, name: str, made: Path, identity: Identity, facts: dict[str, Any], dropped: Sequence[Dropped] = ()
     ) -> None:
-        """Move a finished folder from the work folder to its place in the run and enter it in the manifest."""
+        """Move a finished folder from the work folder to its place in the run and enter it in the manifest.
+
+        The entry comes before the move and does not count until the folder is there: at no moment is finished work
+        neither in the work folder nor entered.
+        """
         self.begin(name)
         place = self.path / name
         if place.exists():
             shutil.rmtree(place)
         place.parent.mkdir(parents=True, exist_ok=True)
+        files = {path: _size(path) for path in self._write_lost(name, "dropped", dropped)}
+        self._enter(name, identity, files | {place / inner: size for inner, size in _sizes(made).items()}, facts)
         made.rename(place)
-        self.finish(name, identity, [place, *self._write_lost(name, "dropped", dropped)], facts)
         shutil.rmtree(made.parent)
 
     def _save(self) -> None:

@@ -22,10 +22,17 @@ def file_digest(path: Path) -> str:
 
 
 @cache
-def code_digest(*folders: str) -> str:
-    """Digest of the records and of all files (source, prompts, small weights) of some folders, 32 hex digits."""
+def code_digest(*places: str) -> str:
+    """Digest of the records, of some files, and of all files (source, prompts, small weights) of some folders.
+
+    32 hex digits. Raises `FileNotFoundError` for a place that this package does not have.
+    """
     root = Path(str(files("rlhi")))
-    found = [root / "records.py", *(path for folder in folders for path in sorted((root / folder).rglob("*")))]
+    found = [root / "records.py"]
+    for place in places:
+        if not (root / place).exists():
+            raise FileNotFoundError(f"rlhi has no {place}")
+        found += [root / place, *sorted((root / place).rglob("*"))]
     return digest(
         {
             path.relative_to(root).as_posix(): file_digest(path)

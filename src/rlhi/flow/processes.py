@@ -12,6 +12,23 @@ def count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+_state = {"met": False}
+
+
+def speaks(before_meeting: bool) -> bool:
+    """Whether this process tells of an error of its own.
+
+    What stops a process before all have met stops the others of its machine for the same reason: the first of them
+    tells. Later each tells of what happened to it alone.
+    """
+    return not before_meeting or _state["met"] or is_main() or os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def name() -> str:
+    """What a message of this process begins with: nothing in the main one, `[rank 3] ` in another."""
+    return "" if is_main() else f"[rank {os.environ['RANK']}] "
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return os.environ.get("RANK", "0") == "0"
@@ -30,6 +47,7 @@ def wait() -> None:
         from accelerate import PartialState
 
         PartialState(cpu=on_cpu()).wait_for_everyone()
+        _state["met"] = True
 
 
 @contextmanager

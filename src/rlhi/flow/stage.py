@@ -89,13 +89,16 @@ class RowResult:
 async def run_row(stage: Stage[Any, Any], row: Record, ctx: Context) -> RowResult:
     """Run a stage on a row and account for it.
 
-    What no other row could survive (an unreachable server, an empty purse, a full disk) is raised, not recorded.
+    What no other row could survive (an unreachable server, an empty purse, a full disk) is raised, not recorded. A
+    time-out is of its row alone, though Python counts it among the errors of the system.
     """
     try:
         made = await stage.run(row, ctx)
-    except (Unreachable, UsageError, BudgetError, OSError, MemoryError):
+    except (Unreachable, UsageError, BudgetError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            raise
         failed = Failed(row=row.key, about=stage.about(row), cause=type(error).__name__, detail=str(error))
         return RowResult(failed=failed)
     if isinstance(made, Drop):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rlhi.errors import UsageError
+from rlhi.flow.whole import replacing
 from rlhi.records import Record
 
 R = TypeVar("R", bound=Record)
@@ -51,10 +52,8 @@ def arrow_schema(record: type[Record]) -> Any:
 
 def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> None:
     """Write rows to one Parquet file, which appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     schema = arrow_schema(record)
-    partial = path.with_name(f".{path.name}.partial")
-    with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+    with replacing(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
         chunk: list[dict[str, Any]] = []
         for row in rows:
             chunk.append(row.model_dump())
@@ -63,14 +62,18 @@ def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> None
                 chunk = []
         if chunk:
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
-    partial.replace(path)
 
 
 def read_rows(path: Path, record: type[R]) -> list[R]:
-    """Read what `write_rows` wrote. Raises `UsageError` where the file is absent or of another record."""
+    """Read what `write_rows` wrote. Raises `UsageError` where the file is absent, damaged or of another record."""
     if not path.exists():
         raise UsageError(f"{path} does not exist: run the stage that writes it first")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(
+            f"{path} is damaged ({error}); delete it and run again: the stage that writes it makes it anew"
+        ) from None
     expected = arrow_schema(record)
     if table.schema.names != expected.names:
         raise UsageError(f"{path} holds {table.schema.names}, not the fields of {record.__name__}: {expected.names}")

@@ -15,14 +15,21 @@ from rlhi.flow.table import read_rows
 from rlhi.logs import ingest
 from rlhi.logs.files import expand
 from rlhi.models.layers import Meter
+from rlhi.models.weights import find, tokenizer_folder
 from rlhi.pairs import ugr
 from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks
 from rlhi.pairs.ubr import UbrStage
 from rlhi.personas.stage import PersonaStage, UserHistory
+from rlhi.pipeline.code import CODE
 from rlhi.pipeline.session import Rows, Session, Table
 from rlhi.recipe import LOCAL, Model
-from rlhi.records import Conversation, LabelledTurn, PersonaCard
+from rlhi.records import Conversation, LabelledTurn, PersonaCard, digest
 from rlhi.rewards import Reward
+
+TOKENIZER_FILES = (
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
+    *("*.model", "vocab.*", "merges.txt"),
+)
 
 
 def conversations(session: Session) -> None:
@@ -34,7 +41,7 @@ def conversations(session: Session) -> None:
         "settings": recipe.logs.model_dump(mode="json"),
         "seed": recipe.seeds[0],
         "inputs": {str(file): file_digest(file) for file in files} | {str(hub): "hub" for hub in hubs},
-        "code": code_digest("logs"),
+        "code": code_digest(*CODE["conversations"]),
     }
 
     def make() -> Table:
@@ -54,7 +61,7 @@ def labels(session: Session) -> None:
         lambda: (read_rows(session.folder.rows_path("conversations"), Conversation), []),
         inputs=session.inputs("conversations"),
         models={} if name == LOCAL else {"labeler": recipe.back_end(name)},
-        code=("feedback", "prompts"),
+        code=CODE["labels"],
     )
 
 
@@ -87,7 +94,7 @@ def personas(session: Session) -> None:
         lambda: (histories(session), []),
         inputs=session.inputs("conversations", "labels"),
         models={} if name == LOCAL else {"persona": recipe.back_end(name)},
-        code=("personas", "feedback", "prompts"),
+        code=CODE["personas"],
     )
 
 
@@ -98,6 +105,20 @@ def token_counter(model: str) -> Callable[[str], int]:
 
     tokenizer = load_tokenizer(model)
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+@cache
+def vocabulary(model: str) -> str:
+    """Digest of the files that decide how the policy counts tokens, 32 hex digits. Raises `UsageError`."""
+    folder = tokenizer_folder(find(model))
+    found = {file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)}
+    return digest({file.name: file_digest(file) for file in sorted(found)})
+
+
+def counting(session: Session) -> dict[str, Any]:
+    """What decides how much of a card a prompt shows, and how long a prompt is."""
+    recipe = session.recipe
+    return {"persona_tokens": recipe.personas.max_tokens, "tokenizer": vocabulary(recipe.training.model)}
 
 
 def _source(session: Session) -> Source:
@@ -160,7 +181,8 @@ def rewrites(session: Session) -> None:
         rows,
         inputs=session.inputs("conversations", "labels", "personas"),
         models=models | reward_models(session),
-        code=("pairs", "rewards", "personas", "prompts"),
+        code=CODE["pairs"],
+        rows_from=counting(session),
         resources=pair_resources,
     )
 
@@ -178,14 +200,14 @@ def requests(session: Session) -> None:
         rows,
         inputs=session.inputs("conversations", "labels", "personas"),
         models={"policy": recipe.back_end(recipe.roles.policy)} | reward_models(session),
-        code=("pairs", "rewards", "personas", "prompts"),
+        code=CODE["pairs"],
+        rows_from=counting(session),
         resources=pair_resources,
     )
 
 
 def pairs(session: Session) -> None:
     """Make the pairs of every source that the recipe enables."""
-    if session.recipe.pairs.ugr.enabled:
-        rewrites(session)
-    if session.recipe.pairs.ubr.enabled:
-        requests(session)
+    made = {"ugr": rewrites, "ubr": requests}
+    for source in session.recipe.pairs.enabled():
+        made[source](session)

@@ -17,22 +17,22 @@ from rlhi.evaluation.judges import JUDGES, JudgeStage
 from rlhi.evaluation.replies import ReplyStage
 from rlhi.evaluation.scores import scores, write_scores
 from rlhi.evaluation.turns import EvalTurn, select, trained_requests
-from rlhi.flow.folder import RunFolder, write_atomic
+from rlhi.flow.folder import RunFolder
 from rlhi.flow.identity import Identity, code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_many, read_rows
+from rlhi.flow.whole import write_atomic
 from rlhi.models.layers import Meter
-from rlhi.pipeline.data import token_counter
+from rlhi.pipeline.code import CODE, TRUTH
+from rlhi.pipeline.data import counting, token_counter
 from rlhi.pipeline.session import Rows, Session, Table
 from rlhi.pipeline.train import policy_name
 from rlhi.recipe import LOCAL, Arm, Model
 from rlhi.records import Conversation, LabelledTurn, PersonaCard, PreferencePair, Reply, Score, Verdict
-from rlhi.settings import slug
+from rlhi.settings import pair_stage, slug
 
 if TYPE_CHECKING:
     from rlhi.world.truth import Truth
-
-PAIRS = ("pairs/ugr", "pairs/ubr")
 
 
 def evaluate(session: Session) -> None:
@@ -48,23 +48,23 @@ def evaluate(session: Session) -> None:
 
 def _turns(session: Session) -> None:
     recipe, folder = session.recipe, session.folder
-    given = session.inputs("conversations", "labels", "personas", *PAIRS)
+    pairs = [pair_stage(source) for source in recipe.pairs.enabled()]
     settings = {
         "max_turns": recipe.evaluation.max_turns,
         "include_later": recipe.evaluation.include_later,
-        "persona_tokens": recipe.personas.max_tokens,
+        **counting(session),
         "prompt_tokens": recipe.pairs.max_prompt_tokens,
     }
     identity = {
         "stage": "turns",
         "settings": settings,
         "seed": recipe.seeds[0],
-        "inputs": given,
-        "code": code_digest("evaluation"),
+        "inputs": session.inputs("conversations", "labels", "personas", *pairs),
+        "code": code_digest(*CODE["turns"]),
     }
 
     def make() -> Table:
-        used = [path for path in (folder.rows_path(stage) for stage in PAIRS) if path.exists()]
+        used = [path for path in (folder.rows_path(stage) for stage in pairs) if path.exists()]
         rows, dropped = select(
             read_rows(folder.rows_path("conversations"), Conversation),
             read_rows(folder.rows_path("labels"), LabelledTurn),
@@ -111,7 +111,7 @@ def _replies(session: Session, arm: Arm, seed: int) -> None:
         lambda: (read_rows(session.folder.rows_path("turns"), EvalTurn), []),
         inputs=session.inputs("turns"),
         models={"policy": policy},
-        code=("evaluation", "personas"),
+        code=CODE["replies"],
     )
 
 
@@ -133,22 +133,21 @@ def _verdicts(session: Session, judge: str) -> None:
             read_rows(folder.rows_path("turns"), EvalTurn), _read_replies(session), recipe.evaluation.against
         )
 
-    given = session.inputs("turns", *_reply_stages(session))
-    if judge == "truth":
-        given |= {f"truth/{path.name}": file_digest(path) for path in sorted(Path(_truth_dir(session)).iterdir())}
+    by_truth = judge == "truth"
     session.stage(
         f"verdicts/{slug(judge)}",
         JudgeStage(judge=judge, prompts=prompts.fingerprint("judge") if chat else ""),
         rows,
-        inputs=given,
+        inputs=session.inputs("turns", *_reply_stages(session)) | (_truth_inputs(session) if by_truth else {}),
         models=models,
-        code=("evaluation", "prompts", *(("world",) if judge == "truth" else ())),
-        resources=_truth_resource if judge == "truth" else None,
+        code=(*CODE["verdicts"], *(TRUTH if by_truth else ())),
+        resources=_truth_resource if by_truth else None,
     )
 
 
-def _truth_dir(session: Session) -> str:
-    return session.recipe.evaluation.truth or ""
+def _truth_inputs(session: Session) -> dict[str, str]:
+    folder = session.recipe.evaluation.truth_dir()
+    return {f"truth/{path.name}": file_digest(path) for path in sorted(folder.iterdir())}
 
 
 def _truth(session: Session) -> Truth | None:
@@ -156,7 +155,7 @@ def _truth(session: Session) -> Truth | None:
         return None
     from rlhi.world.truth import Truth
 
-    return Truth(Path(_truth_dir(session)))
+    return Truth(session.recipe.evaluation.truth_dir())
 
 
 def _truth_resource(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
@@ -166,12 +165,14 @@ def _truth_resource(ctx: Context, session: Session, meter: Meter) -> dict[str, A
 def _scores(session: Session) -> None:
     recipe, folder = session.recipe, session.folder
     judged = [f"verdicts/{slug(judge)}" for judge in recipe.evaluation.judges]
+    by_truth = "truth" in recipe.evaluation.judges
+    given = session.inputs("turns", *_reply_stages(session), *judged)
     identity: Identity = {
         "stage": "scores",
         "settings": recipe.evaluation.model_dump(mode="json"),
         "seed": recipe.seeds[0],
-        "inputs": session.inputs("turns", *_reply_stages(session), *judged),
-        "code": code_digest("evaluation"),
+        "inputs": given | (_truth_inputs(session) if by_truth else {}),
+        "code": code_digest(*CODE["scores"], *(TRUTH if by_truth else ())),
     }
 
     def make() -> Table:
@@ -181,8 +182,13 @@ def _scores(session: Session) -> None:
         rows = scores(verdicts, replies, turns, recipe.evaluation, recipe.seeds[0])
         arms = arm_figures(turns, replies, _truth(session))
         found = verdict(rows, recipe.evaluation)
-        write_scores(folder.path / "scores.json", rows, found, {"arms": arms})
-        return Table(len(verdicts), rows)
+        path = folder.path / "scores.json"
+
+        def beside() -> Path:
+            write_scores(path, rows, found, {"arms": arms})
+            return path
+
+        return Table(len(verdicts), rows, beside=beside)
 
     session.table("scores", Score, identity, make)
 

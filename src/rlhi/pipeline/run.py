@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rlhi.errors import UsageError
 from rlhi.evaluation.judges import JUDGES
 from rlhi.flow import processes
 from rlhi.flow.folder import RunFolder
+from rlhi.flow.lock import alone
 from rlhi.logs import languages, readers
 from rlhi.logs.files import expand
 from rlhi.models.factory import check, identify
@@ -62,11 +64,14 @@ def preflight(recipe: Recipe, steps: list[str]) -> None:
         languages.check(recipe.logs.languages)
         if recipe.logs.format != "auto":
             readers.choose(recipe.logs.format)
-    truth = recipe.evaluation.truth
-    if "evaluate" in steps and "truth" in recipe.evaluation.judges and not (Path(truth or "") / "turns.jsonl").exists():
+    truth = recipe.evaluation.truth_dir() / "turns.jsonl"
+    if "evaluate" in steps and "truth" in recipe.evaluation.judges and not truth.exists():
         raise UsageError(
-            f"evaluation.truth: {truth} holds no turns.jsonl; it is the folder `truth` that `rlhi world` writes"
+            f"evaluation.truth: {recipe.evaluation.truth} holds no turns.jsonl; it is the folder `truth` that "
+            "`rlhi world` writes"
         )
+    if {"train", "evaluate"} & set(steps):
+        recipe.check_arms()
     names = {getattr(recipe.roles, role) for step in steps for role in USES.get(step, ())}
     if "evaluate" in steps:
         names |= {judge for judge in recipe.evaluation.judges if judge not in JUDGES.names()}
@@ -79,7 +84,7 @@ def preflight(recipe: Recipe, steps: list[str]) -> None:
 
 
 async def _check(recipe: Recipe, names: list[str]) -> None:
-    store = Store(Path(recipe.runs) / "completions.sqlite")
+    store = Store(recipe.store_path())
     for name in names:
         await check(recipe.back_end(name), store)
 
@@ -87,8 +92,8 @@ async def _check(recipe: Recipe, names: list[str]) -> None:
 def run(recipe: Recipe | str | Path, progress: Progress | None = None, steps: list[str] | None = None) -> Outcome:
     """Carry out a recipe, or some of its steps, in its run folder; what is done already is reused.
 
-    Raises `UsageError` before anything is computed where the recipe cannot work, `StageError` where a stage is left
-    without rows. Rows that fail are counted in the outcome.
+    Raises `UsageError` before anything is computed where the recipe cannot work or another process works on the same
+    run, `StageError` where a stage is left without rows. Rows that fail are counted in the outcome.
     """
     if not isinstance(recipe, Recipe):
         recipe = load(recipe)
@@ -99,13 +104,20 @@ def run(recipe: Recipe | str | Path, progress: Progress | None = None, steps: li
             "`accelerate launch`"
         )
     preflight(recipe, names)
-    folder = RunFolder(recipe.run_dir())
-    if processes.is_main():
-        folder.save_recipe(recipe.model_dump(mode="json"))
-    session = Session(recipe, folder, progress or Silent())
+    progress = progress or Silent()
+    if names == ["report"]:  # it reads, so it need not wait for who writes
+        return _carry_out(recipe, names, progress)
+    with alone(recipe.run_dir(), progress.note) if processes.is_main() else nullcontext():
+        if processes.is_main():
+            RunFolder(recipe.run_dir()).save_recipe(recipe.model_dump(mode="json"))
+        return _carry_out(recipe, names, progress)
+
+
+def _carry_out(recipe: Recipe, names: list[str], progress: Progress) -> Outcome:
+    session = Session(recipe, RunFolder(recipe.run_dir()), progress)
     for name in names:
         STEPS[name](session)
-    return outcome(folder.path, session.failed)
+    return outcome(session.folder.path, session.failed)
 
 
 def outcome(run_dir: Path, failed: int = 0) -> Outcome:

@@ -36,6 +36,8 @@ class Table:
     """Rows left out on purpose."""
     quarantined: Sequence[Quarantined] | None = None
     """What could not be read; None where the stage reads no logs."""
+    beside: Callable[[], Path] | None = None
+    """Writes one more file of the stage and returns its path."""
 
 
 Resources = Callable[[Context, "Session", Meter], dict[str, Any]]
@@ -53,7 +55,7 @@ class Session:
     @cached_property
     def store(self) -> Store:
         """The completion store, shared by all runs in the same folder."""
-        return Store(Path(self.recipe.runs) / "completions.sqlite")
+        return Store(self.recipe.store_path())
 
     def open(self, settings: Model, role: str, meter: Meter) -> Any:
         """A back end with its layers, counted under `role`."""
@@ -87,6 +89,7 @@ class Session:
             rows_in=made.rows_in,
             dropped=made.dropped,
             quarantined=made.quarantined,
+            beside=made.beside,
             facts={"seconds": round(time.monotonic() - began, 3)},
         )
         self.progress.finish(name, describe(self.folder.stage(name)))
@@ -100,11 +103,13 @@ class Session:
         inputs: dict[str, str],
         models: dict[str, Model],
         code: Sequence[str],
+        rows_from: dict[str, Any] | None = None,
         resources: Resources | None = None,
     ) -> None:
         """Carry out a row-wise stage, or find it done.
 
-        `models` are the back ends by role; `resources` builds what else the stage needs, inside the worker.
+        `models` are the back ends by role; `rows_from` is what decides the rows besides `inputs` and the stage's own
+        settings; `resources` builds what else the stage needs, inside the worker.
         """
         identity = {
             "stage": name,
@@ -114,6 +119,8 @@ class Session:
             "inputs": inputs,
             "code": code_digest(*code),
         }
+        if rows_from is not None:
+            identity["rows"] = rows_from
         if self.reuse(name, identity):
             return
         rows, dropped = make_rows()
@@ -147,6 +154,8 @@ def describe(entry: dict[str, Any]) -> str:
     for kind in ("quarantined", "dropped"):
         if reasons := entry.get(kind):
             parts.append(f"{kind} " + ", ".join(f"{count} {reason}" for reason, count in reasons.items()))
+    if entry.get("held_out"):
+        parts.append(f"{entry['held_out']} held out")
     if entry.get("failed"):
         parts.append(f"{entry['failed']} failed")
     if "summary" in entry:

@@ -10,19 +10,14 @@ from rlhi.flow import processes
 from rlhi.flow.identity import code_digest
 from rlhi.flow.table import read_many
 from rlhi.models.factory import identify
+from rlhi.pipeline.code import CODE
 from rlhi.pipeline.session import Session, describe
-from rlhi.recipe import EMBEDDED, LOCAL, Arm
+from rlhi.recipe import LOCAL, Arm
 from rlhi.records import PreferencePair
+from rlhi.settings import TRAINED_ON, TrainedOn, pair_stage
 
 if TYPE_CHECKING:
     from rlhi.training.train import TrainingResult
-
-SOURCES: dict[str, tuple[str, ...]] = {
-    "ugr": ("pairs/ugr",),
-    "ubr": ("pairs/ubr",),
-    "ugr+ubr": ("pairs/ugr", "pairs/ubr"),
-    "sft": ("pairs/ugr",),
-}
 
 
 def policy_name(train: str, seed: int) -> str:
@@ -30,7 +25,7 @@ def policy_name(train: str, seed: int) -> str:
     return f"model/{train}/seed-{seed}"
 
 
-def kinds(arms: tuple[Arm, ...]) -> list[str]:
+def kinds(arms: tuple[Arm, ...]) -> list[TrainedOn]:
     """The trainings that the arms need, each once, in their order."""
     return list(dict.fromkeys(arm.train for arm in arms if arm.train != "none"))
 
@@ -42,20 +37,20 @@ def train(session: Session) -> None:
             _train(session, kind, seed)
 
 
-def _train(session: Session, kind: str, seed: int) -> None:
+def _train(session: Session, kind: TrainedOn, seed: int) -> None:
     recipe, folder, name = session.recipe, session.folder, policy_name(kind, seed)
-    base = recipe.back_end(LOCAL)
+    sources = [pair_stage(source) for source in TRAINED_ON[kind]]
     identity = {
         "stage": name,
         "settings": recipe.training.model_dump(mode="json", exclude={"report_to"}),
         "seed": seed,
-        "models": {"base": identify(base if base.model != "embedded" else EMBEDDED)},
-        "inputs": session.inputs(*SOURCES[kind]),
-        "code": code_digest("training"),
+        "models": {"base": identify(recipe.back_end(LOCAL))},
+        "inputs": session.inputs(*sources),
+        "code": code_digest(*CODE["model"]),
     }
     if session.reuse(name, identity):
         return
-    pairs = read_many([folder.rows_path(stage) for stage in SOURCES[kind]], PreferencePair)
+    pairs = read_many([folder.rows_path(stage) for stage in sources], PreferencePair)
     if not pairs:
         raise StageError(
             f"there is no pair to train {kind!r} on: see what was dropped and why with `rlhi show {folder.path}`"
@@ -88,6 +83,7 @@ def _train(session: Session, kind: str, seed: int) -> None:
     facts = {
         "rows_in": len(pairs),
         "rows_out": result.pairs,
+        "held_out": result.held_out,
         "dropped": result.drop_counts(),
         "failed": 0,
         "seconds": round(time.monotonic() - began, 3),

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from rlhi.flow.folder import write_atomic
+from rlhi.flow.whole import write_atomic
 from rlhi.settings import Training
 from rlhi.training.policy import quiet
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rlhi.errors import UsageError
+from rlhi.flow.whole import replacing
 from rlhi.records import digest
 from rlhi.training.step import Precision
 from rlhi.training.steps import Step
@@ -57,12 +58,10 @@ class ReferenceStore:
 
     def save(self) -> None:
         """Write all values, ordered by key."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         keys = sorted(self.values)
         table = pa.table({"key": keys, "logp": [self.values[key] for key in keys]}, schema=_SCHEMA)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            pq.write_table(table, partial, compression="zstd")
 
 
 References = Mapping[tuple[str, Side], float]

@@ -97,6 +97,7 @@ def train(
     reference = model_fingerprint(model, settings.precision)
     identity = _identity(data, settings, objective=objective, seed=seed, reference=reference)
     summary = export.read_summary(out, identity)
+    processes.wait()  # all have looked before the first may move a finished policy away
     if summary is None:
         set_seed(seed)
         trainer = PairTrainer(

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from rlhi.flow.lock import alone
 from tests.pipeline.small import contents, make_world, recipe, rlhi, write_recipe
 
 
@@ -158,3 +159,53 @@ def test_init_makes_a_recipe_that_loads(tmp_path: Path) -> None:
     assert rlhi("init", str(tmp_path / "my.yaml"), "--logs", "none/").returncode == 0
     ran = rlhi("run", str(tmp_path / "my.yaml"))
     assert ran.returncode == 2 and "none" in ran.stderr
+
+
+@pytest.mark.parametrize("name", ["2024.yaml", "my recipe.yaml"])
+def test_init_makes_a_recipe_that_loads_under_any_name(tmp_path: Path, name: str) -> None:
+    assert rlhi("init", str(tmp_path / name), "--logs", "no such, *.jsonl").returncode == 0
+    ran = rlhi("run", str(tmp_path / name))
+    assert ran.returncode == 2 and "no such, *.jsonl" in ran.stderr and "wrong" not in ran.stderr
+
+
+def test_ingest_keeps_the_recipe_of_another_run(tmp_path: Path) -> None:
+    make_world(tmp_path, users=4)
+    logs, out = str(tmp_path / "world" / "logs"), tmp_path / "mine"
+    for _ in range(2):  # the same again goes on
+        assert rlhi("ingest", logs, "--out", str(out)).returncode == 0
+    before = (out / "recipe.yaml").read_bytes()
+    other = ["ingest", logs, "--out", str(out), "--set", "logs.heldout_users=0.5"]
+    refused = rlhi(*other)
+    assert refused.returncode == 2 and "--force" in refused.stderr and "Traceback" not in refused.stderr
+    assert (out / "recipe.yaml").read_bytes() == before
+    assert rlhi(*other, "--force").returncode == 0
+    assert b"heldout_users: 0.5" in (out / "recipe.yaml").read_bytes()
+
+
+def test_a_second_process_is_told_and_who_reads_is_not(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = done
+    run = folder / "runs" / "small"
+    before = contents(run)
+    with alone(run, print):
+        for words in (["run", str(folder / "recipe.yaml")], ["label", str(run)]):
+            second = rlhi(*words)
+            assert second.returncode == 2 and "another process works on" in second.stderr, second.stderr
+        for words in (["show", str(run)], ["report", str(run)]):
+            reader = rlhi(*words)
+            assert reader.returncode == 0, reader.stderr
+    assert contents(run) == before
+
+
+def test_a_lost_scores_file_is_made_anew(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = done
+    before = contents(folder / "runs" / "small")
+    (folder / "runs" / "small" / "scores.json").unlink()
+    assert rlhi("evaluate", str(folder / "runs" / "small")).returncode == 0
+    assert contents(folder / "runs" / "small") == before
+
+
+def test_every_pair_of_a_training_is_counted(done: tuple[Path, dict[str, Any]]) -> None:
+    trained = {name: entry for name, entry in done[1]["stages"].items() if name.startswith("model/")}
+    assert trained
+    for entry in trained.values():
+        assert entry["rows_in"] == entry["rows_out"] + entry["held_out"] + sum(entry["dropped"].values())

@@ -6,16 +6,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from rlhi.errors import UsageError
+from rlhi.cli import main
+from rlhi.errors import RlhiError, StageError, UsageError
 from rlhi.flow import processes
 from rlhi.flow.folder import RunFolder
-from rlhi.pipeline.run import run
+from rlhi.flow.lock import alone
+from rlhi.pipeline.run import STEPS, run
 from rlhi.recipe import Recipe
 from rlhi.records import PreferencePair
+from rlhi.training import export
+from rlhi.training.train import train
 from tests.training.sample import make_pairs
 from tests.training.test_resume import contents, settings_for
 
@@ -141,3 +146,70 @@ def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch
         processes.wait()
     monkeypatch.setenv("RANK", "1")
     assert not processes.is_main()
+
+
+def _ended(monkeypatch: pytest.MonkeyPatch, error: RlhiError, met: bool, **ranks: str) -> int:
+    """Exit code of the command line in which `error` came up."""
+
+    def app() -> None:
+        raise error
+
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ranks.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(processes._state, "met", met)
+    monkeypatch.setattr("rlhi.cli.app.app", app)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(str(ended.value.code))
+
+
+@pytest.mark.parametrize(
+    ("error", "met", "ranks", "told"),
+    [
+        (UsageError("wrong"), False, {}, "rlhi: wrong"),
+        (UsageError("wrong"), False, {"RANK": "0", "LOCAL_RANK": "0"}, "rlhi: wrong"),
+        (UsageError("wrong"), False, {"RANK": "1", "LOCAL_RANK": "1"}, ""),
+        (UsageError("wrong"), False, {"RANK": "8", "LOCAL_RANK": "0"}, "rlhi: [rank 8] wrong"),
+        (UsageError("wrong"), True, {"RANK": "1", "LOCAL_RANK": "1"}, "rlhi: [rank 1] wrong"),
+        (StageError("lost"), False, {"RANK": "1", "LOCAL_RANK": "1"}, "rlhi: [rank 1] lost"),
+    ],
+)
+def test_no_process_keeps_an_error_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: RlhiError,
+    met: bool,
+    ranks: dict[str, str],
+    told: str,
+) -> None:
+    assert _ended(monkeypatch, error, met, **ranks) == error.exit_code
+    assert capsys.readouterr().err.strip() == told
+
+
+def test_all_processes_look_for_a_finished_training_before_the_first_may_move_it(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    read = export.read_summary
+
+    def read_summary(out: Path, identity: str) -> dict[str, Any] | None:
+        order.append("read")
+        return read(out, identity)
+
+    monkeypatch.setattr(export, "read_summary", read_summary)
+    monkeypatch.setattr(processes, "wait", lambda: order.append("wait"))
+    for expected in (False, True):
+        order.clear()
+        train(make_pairs(34), settings_for(tiny), objective="dpo", seed=5, out=tmp_path / "out")
+        assert order[:2] == ["read", "wait"] and (order == ["read", "wait"]) == expected
+
+
+def test_only_the_main_process_takes_the_lock(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with alone(run_dir, print):
+        with pytest.raises(UsageError, match="another process"):
+            run(run_dir / "recipe.yaml", steps=["train"])
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setitem(STEPS, "train", lambda session: None)
+        assert run(run_dir / "recipe.yaml", steps=["train"]).failed == 0

@@ -55,8 +55,10 @@ def find(row: dict[str, Any], path: str) -> tuple[bool, Any]:
     """Whether a row has a field and what it holds; `a.b` looks into the object `a`, if no field has that very name."""
     if path in row:
         return True, row[path]
-    outer, dot, rest = path.partition(".")
-    inner = row.get(outer) if dot else None
+    if "." not in path:
+        return False, None
+    outer, _, rest = path.partition(".")
+    inner = row.get(outer)
     return find(inner, rest) if isinstance(inner, dict) else (False, None)
 
 
@@ -101,7 +103,11 @@ def moment(row: dict[str, Any], keys: Sequence[str], flags: set[str], where: str
     """The first time among `keys` that is not null. Adds `relative_time` to `flags` for a mere offset."""
     for key in keys:
         try:
-            time, relative = normalise(find(row, key)[1])
+            # `find`, but quick: this is asked of every message, and mostly in vain
+            value = row.get(key) if key in row or "." not in key else find(row, key)[1]
+            if value is None:
+                continue
+            time, relative = normalise(value)
         except ValueError as error:
             raise BadRecord("invalid_time", f"{where}{key}: {error}") from None
         if time is not None:
@@ -155,8 +161,7 @@ def role(item: dict[str, Any], names: Names, where: str) -> RawRole:
     present, key, value = _first(item, names.role)
     if not present:
         raise BadRecord("missing_field", f"{where}{key}: missing; the message has {keys_of(item)}")
-    own = names.roles is not ROLES and isinstance(value, int)
-    if not isinstance(value, str) and not own:
+    if not isinstance(value, str) and (names.roles is ROLES or not isinstance(value, int)):
         raise BadRecord("wrong_type", f"{where}{key}: expected text, got {kind_of(value)}")
     known = names.roles.get(str(value).strip().lower())
     if known is None:
@@ -180,6 +185,8 @@ def _content(item: dict[str, Any], names: Names, where: str, flags: set[str]) ->
 def _first(item: dict[str, Any], keys: Sequence[str]) -> tuple[bool, str, Any]:
     """The first of `keys` that is there, and what it holds."""
     for key in keys:
+        if key in item:
+            return True, key, item[key]
         present, value = find(item, key)
         if present:
             return True, key, value

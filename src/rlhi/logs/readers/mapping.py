@@ -139,9 +139,9 @@ class MappedReader:
         return True
 
     def columns(self, present: Collection[str]) -> Collection[str]:
-        """The columns that the mapping names."""
-        named = {column for _, column in self.map.of_rows()}
-        return {*named, *(column.partition(".")[0] for column in named)}.intersection(present)
+        """The columns that the mapping names; all of them where one is missing, so that the nearest can be told."""
+        named = {name if name in present else name.partition(".")[0] for _, name in self.map.of_rows()}
+        return named if named <= set(present) else present
 
     def read(self, row: dict[str, Any]) -> RawConversation:
         """Read a row, or the gathered rows of a conversation. Raises `BadRecord`."""

@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rlhi.flow.table import read_rows
 from rlhi.logs import Ingested, ingest, readers
 from rlhi.logs.readers.base import BadRecord, RawConversation, RawMessage
-from rlhi.recipe import Logs
+from rlhi.pipeline.run import run
+from rlhi.recipe import Logs, from_data
+from rlhi.records import Conversation
 from tests.logs.exports import LMSYS, chatgpt, chatgpt_message, webui, webui_message
 from tests.logs.test_readers import WILDCHAT_1M, WILDCHAT_48M
 
@@ -137,6 +140,7 @@ def test_chatgpt_messages_of_all_kinds() -> None:
         chatgpt_message("tool", content={"content_type": "execution_output", "text": "2"}),
         chatgpt_message("tool", content={"content_type": "tether_browsing_display", "result": "x", "summary": None}),
         chatgpt_message("assistant", "A secret", weight=0.0),
+        chatgpt_message("assistant", "An analysis", channel="analysis"),
         chatgpt_message(
             "assistant", content={"content_type": "model_editable_context", "model_set_context": "Likes tea"}
         ),
@@ -200,10 +204,9 @@ def test_chatgpt_branches_are_counted_as_records(tmp_path: Path) -> None:
 def test_chatgpt_is_the_accounts_own(tmp_path: Path, account: bytes | None, user: str, flags: tuple[str, ...]) -> None:
     if account is not None:
         (tmp_path / "user.json").write_bytes(account)
-    second = {**TALK, "id": "c2", "conversation_id": "c2", "create_time": 1_800_000_000}
-    (second["mapping"]["u"]) = {**second["mapping"]["u"], "message": chatgpt_message("user", "Bye")}
-    first = chatgpt("u", **START, u=("sys", chatgpt_message("user", "Hello")))
-    result = export(tmp_path, [first, second])
+    second = chatgpt("u", **START, u=("sys", chatgpt_message("user", "Bye")))
+    second |= {"id": "c2", "conversation_id": "c2", "create_time": 1_800_000_000}
+    result = export(tmp_path, [TALK, second])
     assert [(one.user_id, one.flags) for one in result.conversations] == [(user, flags)] * 2
 
 
@@ -346,3 +349,20 @@ def test_a_tree_in_a_table_has_the_nodes_of_all_its_rows(tmp_path: Path) -> None
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     result = ingest(Logs(paths=(str(tmp_path),)), seed=0)
     assert sorted(one.messages[-1].content for one in result.conversations) == ["Bye", "Hello"]
+
+
+def test_a_branch_that_says_nothing_is_flagged_by_what_was_left_out() -> None:
+    hidden = chatgpt_message("assistant", "A secret", weight=0)
+    told = read(chatgpt("u", **START, u=("sys", chatgpt_message("user", "Hello")), x=("sys", hidden)))
+    assert (told.flags, told.asides) == ({"dropped_hidden"}, [])
+
+
+def test_an_account_that_comes_later_makes_the_stage_anew(tmp_path: Path) -> None:
+    (tmp_path / "conversations.json").write_text(json.dumps([TALK]))
+    logs = {"paths": [str(tmp_path / "conversations.json")]}
+    recipe = from_data({"name": "r", "runs": str(tmp_path / "runs"), "logs": logs}, "a test")
+    run(recipe, steps=["ingest"])
+    (tmp_path / "user.json").write_text('{"id": "user-AbC"}')
+    folder = run(recipe, steps=["ingest"]).folder
+    (one,) = read_rows(folder / "conversations" / "conversations.parquet", Conversation)
+    assert one.user_id == "user-AbC"

@@ -113,7 +113,8 @@ def test_one_row_per_message(tmp_path: Path) -> None:
         flat("A", "client", "first", "2025-01-01T10:00:00Z"),
         flat("B", "client", "hello", "2025-01-02T10:00:00Z"),
         flat("A", "agent", "third", "2025-01-01T10:00:09Z", author="agent-3"),
-        flat("A", "client", "fourth", "2025-01-01T10:00:10.5Z"),
+        flat("A", "agent", "fifth", "2025-01-01T10:00:10.5Z"),
+        flat("A", "client", "fourth", "2025-01-01T10:00:10Z"),
         flat("A", "agent", "second", "2025-01-01T10:00:05+00:00", author="agent-1"),
         flat(None, "client", "lost", "2025-01-01T10:00:00Z"),
         flat("C", "client", "x", "2025-01-01T10:00:00Z"),
@@ -129,22 +130,22 @@ def test_one_row_per_message(tmp_path: Path) -> None:
     ]
     result = read(tmp_path, FLAT, rows)
     assert said(result) == {
-        "A": [("user", "first"), ("assistant", "second\n\nthird"), ("user", "fourth")],
+        "A": [("user", "first"), ("assistant", "second\n\nthird"), ("user", "fourth"), ("assistant", "fifth")],
         "B": [("user", "hello")],
         "G": [("user", "unsent"), ("assistant", "untimed")],
     }
     assert {one.user_id for one in result.conversations} == {"c7"}
     assert refused(result) == [
-        (6, "missing_field"),
-        (7, "unknown_role"),
-        (9, "several_users"),
-        (11, "missing_field"),
-        (13, "invalid_time"),
-        (16, "not_an_object"),
+        (7, "missing_field"),
+        (8, "unknown_role"),
+        (10, "several_users"),
+        (12, "missing_field"),
+        (14, "invalid_time"),
+        (17, "not_an_object"),
     ]
     assert result.read == 9 == len(result.conversations) + len(result.quarantined)
-    assert "log.jsonl:8 from: 'robot'" in result.quarantined[1].detail
-    assert "log.jsonl:12 sent" in result.quarantined[3].detail
+    assert "log.jsonl:9 from: 'robot'" in result.quarantined[1].detail
+    assert "log.jsonl:13 sent" in result.quarantined[3].detail
 
 
 def test_messages_by_index_across_files(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from rlhi.errors import UsageError
 from rlhi.settings import (
@@ -30,6 +30,7 @@ from rlhi.settings import (
     Ubr,
     Ugr,
 )
+from rlhi.yamlfile import read_yaml, validate
 
 __all__ = [
     "DEFAULT_ARMS",
@@ -115,29 +116,6 @@ class Recipe(Section):
         return Path(self.runs) / self.name
 
 
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "recipe"
-        value = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r:.80}"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message, value = f"unknown key; {_keys_at(problem['loc'][:-1])}", ""
-        lines.append(f"  {where}: {message}{value}")
-    return "\n".join(lines)
-
-
-def _keys_at(path: tuple[int | str, ...]) -> str:
-    section: Any = Recipe
-    for part in path:
-        field = getattr(section, "model_fields", {}).get(part)
-        kind = field.annotation if field else section
-        inner = [a for a in getattr(kind, "__args__", ()) if isinstance(a, type) and issubclass(a, Section)]
-        section = inner[0] if inner else kind
-    fields = getattr(section, "model_fields", {})
-    return "known here: " + ", ".join(sorted(fields)) if fields else "no keys are known here"
-
-
 def override(data: dict[str, Any], settings: list[str]) -> None:
     """Apply `--set a.b=value` (the value is YAML) to a recipe's data in place. Raises `UsageError`."""
     for setting in settings:
@@ -155,24 +133,11 @@ def override(data: dict[str, Any], settings: list[str]) -> None:
 
 def load(path: str | Path, settings: list[str] | None = None) -> Recipe:
     """Read and validate a recipe. Raises `UsageError` that names each wrong key and what would be right."""
-    path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no recipe at {path}; `rlhi init {path}` writes a commented one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the recipe {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of keys, got {type(data).__name__}")
+    data = read_yaml(path, "recipe", f"`rlhi init {path}` writes a commented one")
     override(data, settings or [])
     return from_data(data, str(path))
 
 
 def from_data(data: dict[str, Any], origin: str) -> Recipe:
     """Validate a recipe's data. Raises `UsageError` that names each wrong key and what would be right."""
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise UsageError(f"the recipe from {origin} is wrong:\n{_explain(error)}") from None
+    return validate(Recipe, data, f"recipe from {origin}", "recipe")

@@ -27,7 +27,9 @@ class Logs(Section):
     paths: tuple[str, ...] = Field(min_length=1)
     """Files, folders, globs, or `hub:owner/dataset`."""
     format: str = "auto"
-    """Name of a reader (`wildchat`, `openai`, `sharegpt`), or `auto`."""
+    """Name of a reader (`lmsys`, `wildchat`, `chatgpt`, `openwebui`, `openai`, `sharegpt`), or `auto`."""
+    mapping: str | None = None
+    """YAML file that says what your own columns are; all of `paths` is then read by it, and `format` stays `auto`."""
     min_conversations: int = Field(3, ge=1)
     """Users with fewer conversations are set apart (split `apart`)."""
     max_message_chars: int = Field(100_000, ge=1)
@@ -44,6 +46,16 @@ class Logs(Section):
     """Share of users that nothing is trained on."""
     later: float = Field(0.34, ge=0, lt=1)
     """Share of each user's conversations, the last ones in time, that is kept for evaluation."""
+
+    @model_validator(mode="after")
+    def _one_way_to_read(self) -> Logs:
+        if self.format == "mapping" and self.mapping is None:
+            raise ValueError("format `mapping` has no meaning: name the file in `mapping`, for example my-columns.yaml")
+        if self.mapping is not None and self.format not in ("auto", "mapping"):
+            raise ValueError(
+                f"mapping={self.mapping} reads all logs, so format={self.format!r} has no meaning: leave `format` out"
+            )
+        return self
 
 
 class Labels(Section):

@@ -13,7 +13,7 @@ from rlhi.flow.identity import code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_rows
 from rlhi.logs import ingest
-from rlhi.logs.files import expand
+from rlhi.logs.files import beside, expand
 from rlhi.models.layers import Meter
 from rlhi.pairs import ugr
 from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks
@@ -33,7 +33,8 @@ def conversations(session: Session) -> None:
         "stage": "conversations",
         "settings": recipe.logs.model_dump(mode="json"),
         "seed": recipe.seeds[0],
-        "inputs": {str(file): file_digest(file) for file in files} | {str(hub): "hub" for hub in hubs},
+        "inputs": {str(file): file_digest(file) for file in [*files, *beside(files, recipe.logs)]}
+        | {str(hub): "hub" for hub in hubs},
         "code": code_digest("logs"),
     }
 

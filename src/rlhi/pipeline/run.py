@@ -60,8 +60,8 @@ def preflight(recipe: Recipe, steps: list[str]) -> None:
     if "ingest" in steps:
         expand(recipe.logs.paths)
         languages.check(recipe.logs.languages)
-        if recipe.logs.format != "auto":
-            readers.choose(recipe.logs.format)
+        if recipe.logs.format != "auto" or recipe.logs.mapping is not None:
+            readers.chosen(recipe.logs)
     truth = recipe.evaluation.truth
     if "evaluate" in steps and "truth" in recipe.evaluation.judges and not (Path(truth or "") / "turns.jsonl").exists():
         raise UsageError(

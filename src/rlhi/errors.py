@@ -20,6 +20,6 @@ class StageError(RlhiError):
 
 
 class BudgetError(RlhiError):
-    """The limit of the recipe's `budget` was reached. What was paid for is kept."""
+    """For a back end of yours that stops on a spent budget; rlhi itself raises it nowhere."""
 
     exit_code = 3

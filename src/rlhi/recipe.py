@@ -1,6 +1,6 @@
 """The recipe: the only configuration of a run, one YAML file validated here.
 
-Every default that METHOD or a paper gives says so; the others are our decision.
+Every default that a paper gives says so; the others are our decision.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sections of a recipe: each setting with its unit, and where METHOD or a paper gives its default, the source."""
+"""The sections of a recipe: each setting with its unit, and where a paper gives its default, the source."""
 
 from __future__ import annotations
 

@@ -40,6 +40,11 @@ def test_each_stage_accounts_for_its_rows_quarantine_included(run: Path) -> None
     assert facts["pairs/ubr"].calls["reward"].completion_tokens == 288 * 52
 
 
+def test_what_the_run_took_over_is_marked_and_nothing_else(run: Path) -> None:
+    assert [stage.stage for stage in load(run, ["labels", "personas"]).funnel if stage.reused] == ["labels", "personas"]
+    assert not any(stage.reused for stage in load(run).funnel)
+
+
 def test_everything_lost_is_listed_with_examples(run: Path) -> None:
     data = load(run)
     tables = {table.stage: table.reasons for table in views.loss_tables(data)}

@@ -43,12 +43,6 @@ def rows(paths: tuple[str, ...], columns: Columns) -> Iterator[Row | Quarantined
         yield from stream
 
 
-def find(paths: tuple[str, ...]) -> list[str]:
-    """Names of all files and hub datasets, each once. Raises `UsageError` naming what is not there."""
-    found, hubs = expand(paths)
-    return [*map(str, found), *map(str, hubs)]
-
-
 def expand(paths: tuple[str, ...]) -> tuple[list[Path], list[Hub]]:
     """The files and hub datasets that `paths` name, sorted, each once. Raises `UsageError` naming what is not there."""
     found: dict[str, Path] = {}

@@ -1,4 +1,4 @@
-"""User-based rewards (METHOD §1.5): sample candidates under the persona, pair the best with the worst."""
+"""User-based rewards (docs/method.md): sample candidates under the persona, pair the best with the worst."""
 
 from __future__ import annotations
 

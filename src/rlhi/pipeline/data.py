@@ -171,7 +171,9 @@ def requests(session: Session) -> None:
     recipe, settings = session.recipe, session.recipe.pairs
 
     def rows() -> Rows:
-        return cap_per_user(request_tasks(_source(session)), settings.ubr.max_per_user, recipe.seeds[0])
+        tasks, unlabelled = request_tasks(_source(session))
+        kept, capped = cap_per_user(tasks, settings.ubr.max_per_user, recipe.seeds[0])
+        return kept, [*unlabelled, *capped]
 
     session.stage(
         "pairs/ubr",

@@ -11,6 +11,7 @@ import orjson
 from rlhi import prompts
 from rlhi.errors import StageError
 from rlhi.evaluation.comparison import compare
+from rlhi.evaluation.control import differences
 from rlhi.evaluation.figures import arm_figures
 from rlhi.evaluation.finding import verdict
 from rlhi.evaluation.judges import JUDGES, JudgeStage
@@ -180,8 +181,9 @@ def _scores(session: Session) -> None:
         verdicts = read_many([folder.rows_path(stage) for stage in judged], Verdict)
         rows = scores(verdicts, replies, turns, recipe.evaluation, recipe.seeds[0])
         arms = arm_figures(turns, replies, _truth(session))
-        found = verdict(rows, recipe.evaluation)
-        write_scores(folder.path / "scores.json", rows, found, {"arms": arms})
+        personal = differences(verdicts, recipe.evaluation, recipe.seeds[0])
+        found = verdict(rows, personal, recipe.evaluation)
+        write_scores(folder.path / "scores.json", rows, found, {"arms": arms, "differences": personal})
         return Table(len(verdicts), rows)
 
     session.table("scores", Score, identity, make)
@@ -201,5 +203,5 @@ def report(session: Session) -> None:
 
     began = time.monotonic()
     page = session.folder.path / "report.html"
-    write_atomic(page, build(load(session.folder.path)).encode())
+    write_atomic(page, build(load(session.folder.path, session.reused)).encode())
     session.progress.finish("report", f"{page} ({time.monotonic() - began:.1f} s)")

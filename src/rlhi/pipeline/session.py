@@ -49,6 +49,8 @@ class Session:
         self.executor = executor or LocalExecutor()
         self.failed = 0
         """Rows that failed in the stages carried out or reused."""
+        self.reused: list[str] = []
+        """Stages whose output was taken over as it was."""
 
     @cached_property
     def store(self) -> Store:
@@ -67,6 +69,7 @@ class Session:
         """Whether a stage's output stands; tells the person why if it does not."""
         state, changed = self.folder.state(name, identity)
         if state == "done":
+            self.reused.append(name)
             self.progress.finish(name, f"reused: {describe(self.folder.stage(name))}")
         elif state == "changed":
             self.progress.note(f"{name} is made anew: {'; '.join(changed[:4])}")

@@ -252,19 +252,17 @@ def role_use(data: ReportData) -> dict[str, RoleUse]:
 
 
 def add_use(a: RoleUse, b: RoleUse) -> RoleUse:
-    """Two uses as one; the cost is unknown only where both are."""
-    costs = [use.cost for use in (a, b) if use.cost is not None]
+    """Two uses as one."""
     return RoleUse(
         a.sent + b.sent,
         a.cached + b.cached,
         a.prompt_tokens + b.prompt_tokens,
         a.completion_tokens + b.completion_tokens,
-        sum(costs) if costs else None,
     )
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingLine:
     """What one training came to."""
 
     run: str
@@ -273,7 +271,7 @@ class Training:
     """On pairs of users that nothing was learnt from: before and after, by name."""
 
 
-def trainings(data: ReportData) -> list[Training]:
+def trainings(data: ReportData) -> list[TrainingLine]:
     """The trainings with their figures on held-out users' pairs."""
     found = []
     for run, summary in data.trainings.items():
@@ -284,11 +282,11 @@ def trainings(data: ReportData) -> list[Training]:
             for name in names
             if f"{name}_after" in metrics
         }
-        found.append(Training(run, summary, figures))
+        found.append(TrainingLine(run, summary, figures))
     return found
 
 
-def figure_names(runs: Sequence[Training]) -> list[str]:
+def figure_names(runs: Sequence[TrainingLine]) -> list[str]:
     """The figures that any training has, in their first order."""
     return list(dict.fromkeys(name for run in runs for name in run.figures))
 

@@ -20,6 +20,6 @@ class StageError(RlhiError):
 
 
 class BudgetError(RlhiError):
-    """For a back end of yours that stops on a spent budget; rlhi itself raises it nowhere. What was paid for is kept."""
+    """For a back end of yours that stops on a spent budget; rlhi itself raises it nowhere. What is paid for is kept."""
 
     exit_code = 3

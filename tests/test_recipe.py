@@ -31,6 +31,18 @@ def _load(tmp_path: Path, data: object, settings: list[str] | None = None) -> Re
         (["evaluation.judges=[truth]"], ["truth", "rlhi world"]),
         (["evaluation.against=nobody"], ["nobody", "base + persona"]),
         (["models.s={backend: openai, model: m}"], ["base_url"]),
+        (["models.s={backend: openai, model: m, base_url: 'https://u:secret@h/v1'}"], ["api_key_env", "password"]),
+        (["models.s={backend: openai, model: m, base_url: 'https://h/v1?key=secret'}"], ["api_key_env", "query"]),
+        (["models.truth={backend: transformers, model: m}"], ["models.truth", "another name"]),
+        (["models.local={backend: transformers, model: m}"], ["models.local", "another name"]),
+        (["evaluation.judges=[chat]"], ["'chat'", "likelihood"]),
+        (["evaluation.judges=[likelihood, likelihood]"], ["judges", "differ"]),
+        (
+            ["models={g p: {backend: transformers, model: m}, g-p: {backend: transformers, model: n}}"]
+            + ["evaluation.judges=[g p, g-p]"],
+            ["judges", "differ"],
+        ),
+        (["seeds=[1, 1]"], ["seeds", "once"]),
         (["name=a/b"], ["name"]),
         (["seeds=[]"], ["seeds"]),
         (["training"], ["KEY=VALUE"]),
@@ -41,6 +53,7 @@ def test_a_wrong_key_or_value_is_named(tmp_path: Path, settings: list[str], word
     with pytest.raises(UsageError) as caught:
         _load(tmp_path, GOOD, settings)
     assert caught.value.exit_code == 2
+    assert "secret" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
 

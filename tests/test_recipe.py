@@ -38,8 +38,10 @@ def _load(tmp_path: Path, data: object, settings: list[str] | None = None) -> Re
         (["evaluation.judges=[chat]"], ["'chat'", "likelihood"]),
         (["evaluation.judges=[likelihood, likelihood]"], ["judges", "differ"]),
         (
-            ["models={g p: {backend: transformers, model: m}, g-p: {backend: transformers, model: n}}"]
-            + ["evaluation.judges=[g p, g-p]"],
+            [
+                "models={g p: {backend: transformers, model: m}, g-p: {backend: transformers, model: n}}",
+                "evaluation.judges=[g p, g-p]",
+            ],
             ["judges", "differ"],
         ),
         (["seeds=[1, 1]"], ["seeds", "once"]),

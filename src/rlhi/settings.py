@@ -124,7 +124,8 @@ class Pairs(Section):
     ratings: int = Field(1, ge=1)
     """With a chat model as `roles.reward`: ratings per reply; several are sampled and averaged, which breaks ties."""
     max_prompt_tokens: int = Field(4096, ge=16)
-    """Longer prompts are dropped with a reason, in the policy's tokens."""
+    """Longer prompts are dropped with a reason, in the policy's tokens. The limit is lower where the policy could not
+    read the prompt and write a reply of the full length."""
     max_length_ratio: float = Field(4.0, gt=1)
     """Chosen and rejected may differ in length by this factor at most, in characters."""
     ugr: Ugr = Ugr()
@@ -316,8 +317,8 @@ class Model(Section):
     json_schema: bool = False
     """The server can enforce a JSON schema (`response_format`)."""
     thinking_tokens: int = Field(0, ge=0)
-    """Tokens that a reasoning model may think before it answers; added to the limits of answers in JSON (32 for a rating,
-    64 for a verdict, 200 for a label, 800 for a card), which count the thought where it is part of the answer."""
+    """Tokens that a reasoning model may think before it answers in JSON; added to the limits of such answers (32 for a
+    rating, 64 for a verdict, 200 for a label, 800 for a card)."""
 
     @model_validator(mode="after")
     def _address(self) -> Model:

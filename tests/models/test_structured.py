@@ -159,7 +159,7 @@ def test_a_reasoning_model_has_room_to_think(tmp_path: Path) -> None:
         (asked,) = thinking.inner.requests  # type: ignore[attr-defined]
         assert asked.sampling.max_tokens == 1064
         other = (ChatMessage(role="user", content="And?"),)
-        with pytest.raises(BadAnswer, match="cut off after 1064 tokens.*`thinking_tokens` in the recipe"):
+        with pytest.raises(BadAnswer, match=r"cut off after 1064 tokens.*`thinking_tokens` in the recipe"):
             await ask(thinking, other, Verdict, sampling=SAMPLING)
 
     asyncio.run(main())

@@ -74,6 +74,16 @@ def test_set_overrides(tmp_path: Path) -> None:
     assert (recipe.training.beta, recipe.seeds, recipe.models["s"].model) == (0.3, (1, 2), "m")
 
 
+def test_the_policy_in_this_process_can_be_placed(tmp_path: Path) -> None:
+    recipe = _load(tmp_path, GOOD, ["training.model=mine", "local={batch_size: 4, dtype: float16, device: 'cuda:1'}"])
+    assert recipe.back_end("local").model_dump(include={"model", "batch_size", "dtype", "device"}) == {
+        "model": "mine",
+        "batch_size": 4,
+        "dtype": "float16",
+        "device": "cuda:1",
+    }
+
+
 def test_commented_recipe_shows_the_defaults() -> None:
     text = commented("x", "logs/")
     assert Recipe.model_validate(yaml.safe_load(text)) == Recipe.model_validate(GOOD)

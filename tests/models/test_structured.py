@@ -131,7 +131,8 @@ def test_only_what_was_rejected_twice_is_asked_anew(tmp_path: Path) -> None:
     """A run that failed and is started again can succeed, and pays for nothing twice."""
 
     async def runs(model: ScriptedModel, keep_bad: bool) -> list[str]:
-        cached, said = Cached(model, Store(tmp_path / f"{keep_bad}.sqlite")), []
+        cached = Cached(model, Store(tmp_path / f"{keep_bad}.sqlite"))
+        said: list[str] = []
         for _ in range(3):
             for content in ("Which?", "And here?"):
                 chat = (ChatMessage(role="user", content=content),)

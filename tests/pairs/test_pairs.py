@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from rlhi.errors import UsageError
 from rlhi.flow.stage import Context, run_row
-from rlhi.models.base import ChatModel, ChatRequest, Choice, Completion, Usage
+from rlhi.models.base import ChatModel, ChatRequest, Choice, Completion, TooLong, Usage
+from rlhi.models.weights import context_length
 from rlhi.pairs.tasks import RequestTask, RewriteTask, Source, cap_per_user, request_tasks, rewrite_tasks
 from rlhi.pairs.ubr import UbrStage
 from rlhi.pairs.ugr import UgrStage
-from rlhi.recipe import Pairs
+from rlhi.pipeline.data import prompt_limit
+from rlhi.recipe import Pairs, Recipe
 from rlhi.records import (
     ChatMessage,
     Conversation,
@@ -25,6 +28,7 @@ from rlhi.records import (
     Statement,
     TurnRef,
 )
+from rlhi.world import EMBEDDED_PATH
 
 
 class ScriptedModel:

@@ -236,9 +236,7 @@ class Cached(Layer):
     answer that nobody can use: then the request is asked for anew, with another seed.
     """
 
-    def __init__(
-        self, inner: ChatModel, store: Store, tally: Tally | None = None, *, thinking_tokens: int = 0
-    ) -> None:
+    def __init__(self, inner: ChatModel, store: Store, tally: Tally | None = None, *, thinking_tokens: int = 0) -> None:
         super().__init__(inner)
         self.thinking_tokens = thinking_tokens
         """Tokens that the model may think before an answer in JSON."""

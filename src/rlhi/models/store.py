@@ -82,7 +82,9 @@ class Store:
         """Forget an answer that could not be used, and count that. Raises `StoreError`."""
         key = (key_of(request),)
         with self._lock, self._readable():
-            self._db.execute("INSERT INTO rejected VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET times = times + 1", key)
+            self._db.execute(
+                "INSERT INTO rejected VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET times = times + 1", key
+            )
             self._db.execute("DELETE FROM answers WHERE key = ?", key)
 
     def rejections(self, request: ChatRequest) -> int:

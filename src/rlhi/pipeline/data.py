@@ -8,13 +8,13 @@ from functools import cache
 from typing import Any
 
 from rlhi import prompts
+from rlhi.errors import UsageError
 from rlhi.feedback.label import LabelStage
 from rlhi.flow.identity import code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_rows
 from rlhi.logs import ingest
 from rlhi.logs.files import expand
-from rlhi.errors import UsageError
 from rlhi.models import weights
 from rlhi.pairs import ugr
 from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks

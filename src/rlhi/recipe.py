@@ -17,6 +17,7 @@ from rlhi.settings import (
     LOCAL,
     Arm,
     Evaluation,
+    InProcess,
     Labels,
     Logs,
     Lora,
@@ -39,6 +40,7 @@ __all__ = [
     "ROLES",
     "Arm",
     "Evaluation",
+    "InProcess",
     "Labels",
     "Logs",
     "Lora",
@@ -77,6 +79,8 @@ class Recipe(Section):
     """Named back ends; `embedded` is always there."""
     roles: Roles = Roles()
     """Who plays which role."""
+    local: InProcess = InProcess()
+    """The policy in this process."""
     labels: Labels = Labels()
     """Classification."""
     personas: Personas = Personas()
@@ -90,14 +94,18 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _names_known(self) -> Recipe:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: each may stand there once, got {list(self.seeds)}")
         known = {"embedded", *self.models}
         for role in ROLES:
             name = getattr(self.roles, role)
             if name != LOCAL and name not in known:
                 raise ValueError(f"roles.{role}: no model is named {name!r}; there are {sorted(known)} and `local`")
-        from rlhi.evaluation.judges import JUDGES
+        from rlhi.evaluation.judges import CHAT, JUDGES
 
-        judges = {*known, *JUDGES.names()}
+        if taken := sorted({LOCAL, *JUDGES.names()} & set(self.models)):
+            raise ValueError(f"models.{taken[0]}: this name means a part of rlhi or a judge; give it another name")
+        judges = {*known, *JUDGES.names()} - {CHAT}
         for name in self.evaluation.judges:
             if name not in judges:
                 raise ValueError(f"evaluation.judges: no model or judge is named {name!r}; there are {sorted(judges)}")
@@ -108,7 +116,7 @@ class Recipe(Section):
         if name == "embedded":
             return self.models.get(name, EMBEDDED)
         if name == LOCAL:
-            return EMBEDDED.model_copy(update={"model": self.training.model})
+            return EMBEDDED.model_copy(update={"model": self.training.model, **self.local.model_dump()})
         return self.models[name]
 
     def run_dir(self) -> Path:

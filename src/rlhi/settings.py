@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LOCAL = "local"
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def slug(name: str) -> str:
@@ -133,7 +136,8 @@ class Pairs(Section):
     ratings: int = Field(1, ge=1)
     """With a chat model as `roles.reward`: ratings per reply; several are sampled and averaged, which breaks ties."""
     max_prompt_tokens: int = Field(4096, ge=16)
-    """Longer prompts are dropped with a reason, in the policy's tokens."""
+    """Longer prompts are dropped with a reason, in the policy's tokens. The limit is lower where the policy could not
+    read the prompt and write a reply of the full length."""
     max_length_ratio: float = Field(4.0, gt=1)
     """Chosen and rejected may differ in length by this factor at most, in characters."""
     ugr: Ugr = Ugr()
@@ -291,6 +295,8 @@ class Evaluation(Section):
             raise ValueError(f"arms must differ in the letters and digits of their names, got {names}")
         if self.against not in names:
             raise ValueError(f"against={self.against!r} is no arm; the arms are {names}")
+        if len({slug(name) for name in self.judges}) < len(self.judges) or "" in map(slug, self.judges):
+            raise ValueError(f"judges must differ in the letters and digits of their names, got {list(self.judges)}")
         if "truth" in self.judges and not self.truth:
             raise ValueError("the judge `truth` needs `truth:`, the folder that `rlhi world` wrote")
         return self
@@ -316,18 +322,38 @@ class Model(Section):
     """Tries after the first, for failures that may pass."""
     batch_size: int = Field(32, ge=1)
     """Sequences per batch, in process."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     """Weights in memory, in process; `auto` = float32 on CPU, bfloat16 on GPU."""
     device: str = "auto"
     """Device, in process."""
     json_schema: bool = False
     """The server can enforce a JSON schema (`response_format`)."""
+    thinking_tokens: int = Field(0, ge=0)
+    """Tokens that a reasoning model may think before it answers in JSON; added to the limits of such answers (32 for a
+    rating, 64 for a verdict, 200 for a label, 800 for a card)."""
 
     @model_validator(mode="after")
     def _address(self) -> Model:
         if self.backend == "openai" and not self.base_url:
             raise ValueError("backend `openai` needs `base_url`, for example http://localhost:8000/v1")
+        address = urlsplit(self.base_url or "")
+        if "@" in address.netloc or address.query or address.fragment:
+            raise ValueError(
+                "base_url must hold no user, password or query, for the recipe is copied into the run; put a key into "
+                "an environment variable and name that in `api_key_env`"
+            )
         return self
+
+
+class InProcess(Section):
+    """How `training.model` and the policies trained from it run in this process, where they answer and score."""
+
+    batch_size: int = Field(32, ge=1)
+    """Sequences per batch."""
+    dtype: Dtype = "auto"
+    """Weights in memory; `auto` = float32 on CPU, bfloat16 on GPU."""
+    device: str = "auto"
+    """Device, `cpu` or `cuda:1`; `auto` = a GPU where there is one."""
 
 
 class Roles(Section):

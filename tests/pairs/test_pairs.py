@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from rlhi.errors import UsageError
 from rlhi.flow.stage import Context, run_row
-from rlhi.models.base import ChatModel, ChatRequest, Choice, Completion, Usage
+from rlhi.models.base import ChatModel, ChatRequest, Choice, Completion, TooLong, Usage
+from rlhi.models.weights import context_length
 from rlhi.pairs.tasks import RequestTask, RewriteTask, Source, cap_per_user, request_tasks, rewrite_tasks
 from rlhi.pairs.ubr import UbrStage
 from rlhi.pairs.ugr import UgrStage
-from rlhi.recipe import Pairs
+from rlhi.pipeline.data import prompt_limit
+from rlhi.recipe import Pairs, Recipe
 from rlhi.records import (
     ChatMessage,
     Conversation,
@@ -25,6 +28,7 @@ from rlhi.records import (
     Statement,
     TurnRef,
 )
+from rlhi.world import EMBEDDED_PATH
 
 
 class ScriptedModel:
@@ -138,6 +142,32 @@ def test_each_rewrite_that_is_left_out_has_its_reason(
     result = _run(_ugr(**settings), REWRITE, _context(policy, rewriter))
     assert result.dropped is not None and result.dropped.reason == reason
     assert result.dropped.about == "turn 0 of conversation c"
+
+
+@pytest.mark.parametrize("role", ["policy", "rewriter"])
+def test_a_prompt_that_a_model_cannot_read_is_dropped_with_its_words(role: str) -> None:
+    class FakeShort(ScriptedModel):
+        async def complete(self, request: ChatRequest) -> Completion:
+            raise TooLong("context too long: the prompt is 9 tokens, the model reads 8")
+
+    ctx = _context(["coffee"], ["tea"])
+    ctx.models[role] = FakeShort(lambda _: [])
+    for stage, task in ((_ugr(), REWRITE), (_ubr(), REQUEST)):
+        if role == "policy" or task is REWRITE:
+            result = _run(stage, task, ctx)
+            assert result.dropped is not None and result.dropped.reason == "prompt_too_long"
+            assert "the model reads 8" in result.dropped.detail
+
+
+def test_the_limit_leaves_room_for_a_reply() -> None:
+    reads = context_length(EMBEDDED_PATH)
+    assert reads is not None
+    recipe = Recipe.model_validate({"name": "x", "logs": {"paths": ["l"]}})
+    assert prompt_limit(recipe, 100, "k") == min(recipe.pairs.max_prompt_tokens, reads - 100) == reads - 100
+    short = recipe.model_copy(update={"pairs": Pairs(max_prompt_tokens=64)})
+    assert prompt_limit(short, 100, "k") == 64
+    with pytest.raises(UsageError, match=f"k={reads} leaves no room"):
+        prompt_limit(recipe, reads, "k")
 
 
 def test_without_regeneration_the_logged_reply_is_rejected() -> None:

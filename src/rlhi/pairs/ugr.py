@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from rlhi import prompts
 from rlhi.flow.stage import Context, Drop, Stage
-from rlhi.models.base import Sampling
+from rlhi.models.base import Sampling, TooLong
 from rlhi.models.structured import ask
-from rlhi.pairs.common import failed_gate, length_gate, make_pair, replies, reward, too_long
+from rlhi.pairs.common import failed_gate, length_gate, make_pair, replies, reward, too_long, unread
 from rlhi.pairs.tasks import RewriteTask, about
 from rlhi.pairs.wishes import quoted
 from rlhi.personas.render import prompt, system_text
@@ -64,6 +64,12 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
             ctx, row.lines, (*row.context, *self._feedback(row, row.logged_reply)), self.settings.max_prompt_tokens
         ):
             return long
+        try:
+            return await self._pair(row, ctx)
+        except TooLong as error:
+            return unread(error)
+
+    async def _pair(self, row: RewriteTask, ctx: Context) -> Sequence[PreferencePair] | Drop:
         reply = row.logged_reply
         if self.settings.ugr.regenerate:
             fresh = await replies(

@@ -8,19 +8,20 @@ from functools import cache
 from typing import Any
 
 from rlhi import prompts
+from rlhi.errors import UsageError
 from rlhi.feedback.label import LabelStage
 from rlhi.flow.identity import code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_rows
 from rlhi.logs import ingest
 from rlhi.logs.files import beside, expand
-from rlhi.models.layers import Meter
+from rlhi.models import weights
 from rlhi.pairs import ugr
 from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks
 from rlhi.pairs.ubr import UbrStage
 from rlhi.personas.stage import PersonaStage, UserHistory
 from rlhi.pipeline.session import Rows, Session, Table
-from rlhi.recipe import LOCAL, Model
+from rlhi.recipe import LOCAL, Model, Pairs, Recipe
 from rlhi.records import Conversation, LabelledTurn, PersonaCard
 from rlhi.rewards import Reward
 
@@ -101,6 +102,27 @@ def token_counter(model: str) -> Callable[[str], int]:
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
+def prompt_limit(recipe: Recipe, reply_tokens: int, setting: str) -> int:
+    """Most tokens of a prompt: what the recipe allows, and what the policy reads beside a reply of full length.
+
+    Raises `UsageError` where that leaves nothing; `setting` names the key of `reply_tokens`.
+    """
+    reads = weights.context_length(weights.find(recipe.training.model))
+    if reads is None:
+        return recipe.pairs.max_prompt_tokens
+    if reads <= reply_tokens:
+        raise UsageError(
+            f"{setting}={reply_tokens} leaves no room for a prompt: the model {recipe.training.model!r} reads {reads} "
+            "tokens, prompt and reply together; lower it"
+        )
+    return min(recipe.pairs.max_prompt_tokens, reads - reply_tokens)
+
+
+def _pair_settings(recipe: Recipe) -> Pairs:
+    most = prompt_limit(recipe, recipe.pairs.rollout.max_tokens, "pairs.rollout.max_tokens")
+    return recipe.pairs.model_copy(update={"max_prompt_tokens": most})
+
+
 def _source(session: Session) -> Source:
     folder, recipe = session.folder, session.recipe
     return Source(
@@ -117,7 +139,7 @@ def reward_models(session: Session) -> dict[str, Model]:
     return {"reward": session.recipe.back_end(session.recipe.roles.reward)}
 
 
-def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
+def pair_resources(ctx: Context, session: Session) -> dict[str, Any]:
     """The reward model and the token counter that the pair stages use."""
     from rlhi.rewards.classifier import ClassifierReward
     from rlhi.rewards.likelihood import LikelihoodReward
@@ -140,7 +162,7 @@ def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, An
 def rewrites(session: Session) -> None:
     """Make user-guided rewrites."""
     recipe, roles = session.recipe, session.recipe.roles
-    settings = recipe.pairs
+    settings = _pair_settings(recipe)
 
     def rows() -> Rows:
         tasks, unsure = rewrite_tasks(_source(session), settings.ugr.min_confidence)
@@ -168,7 +190,7 @@ def rewrites(session: Session) -> None:
 
 def requests(session: Session) -> None:
     """Make pairs by user-based rewards."""
-    recipe, settings = session.recipe, session.recipe.pairs
+    recipe, settings = session.recipe, _pair_settings(session.recipe)
 
     def rows() -> Rows:
         tasks, unlabelled = request_tasks(_source(session))

@@ -22,8 +22,7 @@ from rlhi.flow.folder import RunFolder, write_atomic
 from rlhi.flow.identity import Identity, code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_many, read_rows
-from rlhi.models.layers import Meter
-from rlhi.pipeline.data import token_counter
+from rlhi.pipeline.data import prompt_limit, token_counter
 from rlhi.pipeline.session import Rows, Session, Table
 from rlhi.pipeline.train import policy_name
 from rlhi.recipe import LOCAL, Arm, Model
@@ -50,11 +49,12 @@ def evaluate(session: Session) -> None:
 def _turns(session: Session) -> None:
     recipe, folder = session.recipe, session.folder
     given = session.inputs("conversations", "labels", "personas", *PAIRS)
+    prompt_tokens = prompt_limit(recipe, recipe.evaluation.max_tokens, "evaluation.max_tokens")
     settings = {
         "max_turns": recipe.evaluation.max_turns,
         "include_later": recipe.evaluation.include_later,
         "persona_tokens": recipe.personas.max_tokens,
-        "prompt_tokens": recipe.pairs.max_prompt_tokens,
+        "prompt_tokens": prompt_tokens,
     }
     identity = {
         "stage": "turns",
@@ -74,7 +74,7 @@ def _turns(session: Session) -> None:
             seed=recipe.seeds[0],
             trained=trained_requests(read_many(used, PreferencePair)),
             persona_tokens=recipe.personas.max_tokens,
-            prompt_tokens=recipe.pairs.max_prompt_tokens,
+            prompt_tokens=prompt_tokens,
             count=token_counter(recipe.training.model),
         )
         if not rows:
@@ -160,7 +160,7 @@ def _truth(session: Session) -> Truth | None:
     return Truth(Path(_truth_dir(session)))
 
 
-def _truth_resource(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
+def _truth_resource(ctx: Context, session: Session) -> dict[str, Any]:
     return {"truth": _truth(session)}
 
 

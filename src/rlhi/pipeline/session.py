@@ -38,7 +38,7 @@ class Table:
     """What could not be read; None where the stage reads no logs."""
 
 
-Resources = Callable[[Context, "Session", Meter], dict[str, Any]]
+Resources = Callable[[Context, "Session"], dict[str, Any]]
 
 
 class Session:
@@ -124,7 +124,7 @@ class Session:
 
         def context() -> Context:
             ctx = Context(models={role: self.open(settings, role, meter) for role, settings in models.items()})
-            ctx.resources = resources(ctx, self, meter) if resources else {}
+            ctx.resources = resources(ctx, self) if resources else {}
             return ctx
 
         self.progress.start(name, len(rows))

@@ -11,7 +11,7 @@ from rlhi.flow.identity import code_digest
 from rlhi.flow.table import read_many
 from rlhi.models.factory import identify
 from rlhi.pipeline.session import Session, describe
-from rlhi.recipe import EMBEDDED, LOCAL, Arm
+from rlhi.recipe import EMBEDDED, Arm
 from rlhi.records import PreferencePair
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ def train(session: Session) -> None:
 
 def _train(session: Session, kind: str, seed: int) -> None:
     recipe, folder, name = session.recipe, session.folder, policy_name(kind, seed)
-    base = recipe.back_end(LOCAL)
+    base = EMBEDDED.model_copy(update={"model": recipe.training.model, "dtype": "float32"})
     identity = {
         "stage": name,
         "settings": recipe.training.model_dump(mode="json", exclude={"report_to"}),
         "seed": seed,
-        "models": {"base": identify(base if base.model != "embedded" else EMBEDDED)},
+        "models": {"base": identify(base)},
         "inputs": session.inputs(*SOURCES[kind]),
         "code": code_digest("training"),
     }

@@ -33,8 +33,11 @@ COMMANDS_HEAD = """\
 # Commands
 
 Human text goes to stderr. `rlhi --json COMMAND` gives machine-readable results on stdout. Exit codes: 0 done (what was
-quarantined or dropped is counted, not a failure), 1 some rows or a stage failed, 2 wrong usage, 3 stopped by a budget.
-This page is made from the code by `scripts/make_docs.py`.
+quarantined or dropped is counted, not a failure), 1 some rows or a stage failed, 2 wrong usage, 3 a back end of yours
+raised `BudgetError`. This page is made from the code by `scripts/make_docs.py`.
+
+What `--set` overrides is written into the run's `recipe.yaml`. On a step (`rlhi label` to `rlhi evaluate`) it therefore
+holds for all later steps too, until another `--set` changes it or `rlhi run` brings a recipe of its own.
 """
 
 

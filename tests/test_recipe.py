@@ -10,6 +10,7 @@ import yaml
 from rlhi.cli.template import commented
 from rlhi.errors import UsageError
 from rlhi.recipe import Recipe, load
+from rlhi.yamlfile import read_yaml
 
 GOOD = {"name": "x", "logs": {"paths": ["logs/"]}}
 
@@ -31,6 +32,20 @@ def _load(tmp_path: Path, data: object, settings: list[str] | None = None) -> Re
         (["evaluation.judges=[truth]"], ["truth", "rlhi world"]),
         (["evaluation.against=nobody"], ["nobody", "base + persona"]),
         (["models.s={backend: openai, model: m}"], ["base_url"]),
+        (["models.s={backend: openai, model: m, base_url: 'https://u:secret@h/v1'}"], ["api_key_env", "password"]),
+        (["models.s={backend: openai, model: m, base_url: 'https://h/v1?key=secret'}"], ["api_key_env", "query"]),
+        (["models.truth={backend: transformers, model: m}"], ["models.truth", "another name"]),
+        (["models.local={backend: transformers, model: m}"], ["models.local", "another name"]),
+        (["evaluation.judges=[chat]"], ["'chat'", "likelihood"]),
+        (["evaluation.judges=[likelihood, likelihood]"], ["judges", "differ"]),
+        (
+            [
+                "models={g p: {backend: transformers, model: m}, g-p: {backend: transformers, model: n}}",
+                "evaluation.judges=[g p, g-p]",
+            ],
+            ["judges", "differ"],
+        ),
+        (["seeds=[1, 1]"], ["seeds", "once"]),
         (["name=a/b"], ["name"]),
         (["seeds=[]"], ["seeds"]),
         (["training"], ["KEY=VALUE"]),
@@ -41,6 +56,7 @@ def test_a_wrong_key_or_value_is_named(tmp_path: Path, settings: list[str], word
     with pytest.raises(UsageError) as caught:
         _load(tmp_path, GOOD, settings)
     assert caught.value.exit_code == 2
+    assert "secret" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
 
@@ -57,6 +73,16 @@ def test_no_recipe_at_all(tmp_path: Path, text: str) -> None:
 def test_set_overrides(tmp_path: Path) -> None:
     recipe = _load(tmp_path, GOOD, ["training.beta=0.3", "seeds=[1, 2]", "models.s={backend: transformers, model: m}"])
     assert (recipe.training.beta, recipe.seeds, recipe.models["s"].model) == (0.3, (1, 2), "m")
+
+
+def test_the_policy_in_this_process_can_be_placed(tmp_path: Path) -> None:
+    recipe = _load(tmp_path, GOOD, ["training.model=mine", "local={batch_size: 4, dtype: float16, device: 'cuda:1'}"])
+    assert recipe.back_end("local").model_dump(include={"model", "batch_size", "dtype", "device"}) == {
+        "model": "mine",
+        "batch_size": 4,
+        "dtype": "float16",
+        "device": "cuda:1",
+    }
 
 
 def test_commented_recipe_shows_the_defaults() -> None:
@@ -87,6 +113,12 @@ def test_merged_keys_may_be_overridden(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("name: x\nlogs: {paths: [a]}\nmodels:\n  a: &a {backend: transformers, model: m}\n"
                                      "  b:\n    <<: *a\n    model: n\n")  # fmt: skip
     assert load(tmp_path / "r.yaml").models["b"].model == "n"
+
+
+def test_keys_merged_twice_over_may_be_overridden(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: {b: &b {<<: &c {k: 1}, k: 2}}\nd: {<<: *b, k: 3}\n")
+    assert read_yaml(path, "file", "") == {"a": {"b": {"k": 2}}, "d": {"k": 3}}
 
 
 @pytest.mark.parametrize(

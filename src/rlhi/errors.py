@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class RlhiError(Exception):
     """Base of all errors that rlhi raises on purpose. The message is for the person who reads it."""
 
@@ -20,6 +25,6 @@ class StageError(RlhiError):
 
 
 class BudgetError(RlhiError):
-    """The limit of the recipe's `budget` was reached. What was paid for is kept."""
+    """For a back end of yours that stops on a spent budget; rlhi itself raises it nowhere."""
 
     exit_code = 3

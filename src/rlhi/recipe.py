@@ -1,6 +1,6 @@
 """The recipe: the only configuration of a run, one YAML file validated here.
 
-Every default that METHOD or a paper gives says so; the others are our decision.
+Every default that a paper gives says so; the others are our decision.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from rlhi.errors import UsageError
 from rlhi.settings import (
@@ -18,6 +17,7 @@ from rlhi.settings import (
     TRAINED_ON,
     Arm,
     Evaluation,
+    InProcess,
     Labels,
     Logs,
     Lora,
@@ -31,7 +31,7 @@ from rlhi.settings import (
     Ubr,
     Ugr,
 )
-from rlhi.strict_yaml import parse
+from rlhi.yamlfile import WRONG, parse, read_yaml, validate
 
 __all__ = [
     "DEFAULT_ARMS",
@@ -40,6 +40,7 @@ __all__ = [
     "ROLES",
     "Arm",
     "Evaluation",
+    "InProcess",
     "Labels",
     "Logs",
     "Lora",
@@ -78,6 +79,8 @@ class Recipe(Section):
     """Named back ends; `embedded` is always there."""
     roles: Roles = Roles()
     """Who plays which role."""
+    local: InProcess = InProcess()
+    """The policy in this process."""
     labels: Labels = Labels()
     """Classification."""
     personas: Personas = Personas()
@@ -91,14 +94,18 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _names_known(self) -> Recipe:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: each may stand there once, got {list(self.seeds)}")
         known = {"embedded", *self.models}
         for role in ROLES:
             name = getattr(self.roles, role)
             if name != LOCAL and name not in known:
                 raise ValueError(f"roles.{role}: no model is named {name!r}; there are {sorted(known)} and `local`")
-        from rlhi.evaluation.judges import JUDGES
+        from rlhi.evaluation.judges import CHAT, JUDGES
 
-        judges = {*known, *JUDGES.names()}
+        if taken := sorted({LOCAL, *JUDGES.names()} & set(self.models)):
+            raise ValueError(f"models.{taken[0]}: this name means a part of rlhi or a judge; give it another name")
+        judges = {*known, *JUDGES.names()} - {CHAT}
         for name in self.evaluation.judges:
             if name not in judges:
                 raise ValueError(f"evaluation.judges: no model or judge is named {name!r}; there are {sorted(judges)}")
@@ -109,7 +116,7 @@ class Recipe(Section):
         if name == "embedded":
             return self.models.get(name, EMBEDDED)
         if name == LOCAL:
-            return EMBEDDED.model_copy(update={"model": self.training.model})
+            return EMBEDDED.model_copy(update={"model": self.training.model, **self.local.model_dump()})
         return self.models[name]
 
     def run_dir(self) -> Path:
@@ -131,29 +138,6 @@ class Recipe(Section):
                     )
 
 
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "recipe"
-        value = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r:.80}"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message, value = f"unknown key; {_keys_at(problem['loc'][:-1])}", ""
-        lines.append(f"  {where}: {message}{value}")
-    return "\n".join(lines)
-
-
-def _keys_at(path: tuple[int | str, ...]) -> str:
-    section: Any = Recipe
-    for part in path:
-        field = getattr(section, "model_fields", {}).get(part)
-        kind = field.annotation if field else section
-        inner = [a for a in getattr(kind, "__args__", ()) if isinstance(a, type) and issubclass(a, Section)]
-        section = inner[0] if inner else kind
-    fields = getattr(section, "model_fields", {})
-    return "known here: " + ", ".join(sorted(fields)) if fields else "no keys are known here"
-
-
 def override(data: dict[str, Any], settings: list[str]) -> None:
     """Apply `--set a.b=value` (the value is YAML) to a recipe's data in place. Raises `UsageError`."""
     for setting in settings:
@@ -168,30 +152,17 @@ def override(data: dict[str, Any], settings: list[str]) -> None:
                 raise UsageError(f"--set {setting}: {part!r} is not a section of the recipe")
         try:
             place[last] = parse(text)
-        except yaml.YAMLError as error:
+        except WRONG as error:
             raise UsageError(f"--set {setting}: the value is not valid YAML: {error}") from None
 
 
 def load(path: str | Path, settings: list[str] | None = None) -> Recipe:
     """Read and validate a recipe. Raises `UsageError` that names each wrong key and what would be right."""
-    path = Path(path)
-    try:
-        data = parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no recipe at {path}; `rlhi init {path}` writes a commented one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the recipe {path}: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path}: a recipe is a mapping of keys, got {type(data).__name__}")
+    data = read_yaml(path, "recipe", f"`rlhi init {path}` writes a commented one")
     override(data, settings or [])
     return from_data(data, str(path))
 
 
 def from_data(data: dict[str, Any], origin: str) -> Recipe:
     """Validate a recipe's data. Raises `UsageError` that names each wrong key and what would be right."""
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise UsageError(f"the recipe from {origin} is wrong:\n{_explain(error)}") from None
+    return validate(Recipe, data, f"recipe from {origin}", "recipe")

@@ -1,14 +1,17 @@
-"""The sections of a recipe: each setting with its unit, and where METHOD or a paper gives its default, the source."""
+"""The sections of a recipe: each setting with its unit, and where a paper gives its default, the source."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 LOCAL = "local"
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def slug(name: str) -> str:
@@ -28,7 +31,9 @@ class Logs(Section):
     paths: tuple[str, ...] = Field(min_length=1)
     """Files, folders, globs, or `hub:owner/dataset`."""
     format: str = "auto"
-    """Name of a reader (`wildchat`, `openai`, `sharegpt`), or `auto`."""
+    """Name of a reader (`lmsys`, `wildchat`, `chatgpt`, `openwebui`, `openai`, `sharegpt`), or `auto`."""
+    mapping: str | None = None
+    """YAML file that says what your own columns are; all of `paths` is then read by it, and `format` stays `auto`."""
     min_conversations: int = Field(3, ge=1)
     """Users with fewer conversations are set apart (split `apart`)."""
     max_message_chars: int = Field(100_000, ge=1)
@@ -45,6 +50,16 @@ class Logs(Section):
     """Share of users that nothing is trained on."""
     later: float = Field(0.34, ge=0, lt=1)
     """Share of each user's conversations, the last ones in time, that is kept for evaluation."""
+
+    @model_validator(mode="after")
+    def _one_way_to_read(self) -> Logs:
+        if self.format == "mapping" and self.mapping is None:
+            raise ValueError("format `mapping` has no meaning: name the file in `mapping`, for example my-columns.yaml")
+        if self.mapping is not None and self.format not in ("auto", "mapping"):
+            raise ValueError(
+                f"mapping={self.mapping} reads all logs, so format={self.format!r} has no meaning: leave `format` out"
+            )
+        return self
 
 
 class Labels(Section):
@@ -131,7 +146,8 @@ class Pairs(Section):
     ratings: int = Field(1, ge=1)
     """With a chat model as `roles.reward`: ratings per reply; several are sampled and averaged, which breaks ties."""
     max_prompt_tokens: int = Field(4096, ge=16)
-    """Longer prompts are dropped with a reason, in the policy's tokens."""
+    """Longer prompts are dropped with a reason, in the policy's tokens. The limit is lower where the policy could not
+    read the prompt and write a reply of the full length."""
     max_length_ratio: float = Field(4.0, gt=1)
     """Chosen and rejected may differ in length by this factor at most, in characters."""
     ugr: Ugr = Ugr()
@@ -223,9 +239,7 @@ class Training(Section):
     @model_validator(mode="after")
     def _objective_fits(self) -> Training:
         if self.objective == "robust" and self.label_smoothing == 0:
-            raise ValueError(
-                "objective `robust` needs label_smoothing above 0 and below 0.5, the share of wrong labels"
-            )
+            raise ValueError("objective `robust` needs label_smoothing between 0 and 0.5, the share of wrong labels")
         if self.label_smoothing and self.objective not in ("dpo", "robust"):
             raise ValueError(
                 f"label_smoothing={self.label_smoothing:g} has no meaning with objective `{self.objective}`: "
@@ -233,10 +247,7 @@ class Training(Section):
             )
         default = type(self).model_fields["simpo_gamma"].default
         if self.simpo_gamma != default and self.objective != "simpo":
-            raise ValueError(
-                f"simpo_gamma={self.simpo_gamma:g} has no meaning with objective `{self.objective}`: "
-                "it belongs to `simpo`"
-            )
+            raise ValueError(f"simpo_gamma={self.simpo_gamma:g} is for `simpo`, not for objective `{self.objective}`")
         return self
 
 
@@ -308,6 +319,8 @@ class Evaluation(Section):
             raise ValueError(f"arms must differ in the letters and digits of their names, got {names}")
         if self.against not in names:
             raise ValueError(f"against={self.against!r} is no arm; the arms are {names}")
+        if len({slug(name) for name in self.judges}) < len(self.judges) or "" in map(slug, self.judges):
+            raise ValueError(f"judges must differ in the letters and digits of their names, got {list(self.judges)}")
         if "truth" in self.judges and not self.truth:
             raise ValueError("the judge `truth` needs `truth:`, the folder that `rlhi world` wrote")
         return self
@@ -333,18 +346,38 @@ class Model(Section):
     """Tries after the first, for failures that may pass."""
     batch_size: int = Field(32, ge=1)
     """Sequences per batch, in process."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Dtype = "auto"
     """Weights in memory, in process; `auto` = float32 on CPU, bfloat16 on GPU."""
     device: str = "auto"
     """Device, in process."""
     json_schema: bool = False
     """The server can enforce a JSON schema (`response_format`)."""
+    thinking_tokens: int = Field(0, ge=0)
+    """Tokens that a reasoning model may think before it answers in JSON; added to the limits of such answers (32 for a
+    rating, 64 for a verdict, 200 for a label, 800 for a card)."""
 
     @model_validator(mode="after")
     def _address(self) -> Model:
         if self.backend == "openai" and not self.base_url:
             raise ValueError("backend `openai` needs `base_url`, for example http://localhost:8000/v1")
+        address = urlsplit(self.base_url or "")
+        if "@" in address.netloc or address.query or address.fragment:
+            raise ValueError(
+                "base_url must hold no user, password or query, for the recipe is copied into the run; put a key into "
+                "an environment variable and name that in `api_key_env`"
+            )
         return self
+
+
+class InProcess(Section):
+    """How `training.model` and the policies trained from it run in this process, where they answer and score."""
+
+    batch_size: int = Field(32, ge=1)
+    """Sequences per batch."""
+    dtype: Dtype = "auto"
+    """Weights in memory; `auto` = float32 on CPU, bfloat16 on GPU."""
+    device: str = "auto"
+    """Device, `cpu` or `cuda:1`; `auto` = a GPU where there is one."""
 
 
 class Roles(Section):

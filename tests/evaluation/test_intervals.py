@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhi.evaluation.intervals import win_rate_interval
+from rlhi.evaluation.intervals import difference_interval, win_rate_interval
 
 
 def interval(users: list[tuple[float, float]], resamples: int = 400, seed: int = 0) -> tuple[float, float]:
@@ -82,3 +82,49 @@ def test_coverage_is_near_95_percent() -> None:
 def test_coverage_over_many_evaluations(users: int, rate: float, spread: float) -> None:
     """4000 evaluations: the simulation's own error is below 1 point."""
     assert 0.93 <= coverage(users, rate, spread, 4000, np.random.default_rng(2)) <= 0.97
+
+
+def of_differences(users: list[tuple[float, float]], resamples: int = 400) -> tuple[float, float]:
+    sums, counts = (np.array(column, dtype=np.float64) for column in zip(*users, strict=True))
+    return difference_interval(sums, counts, resamples, np.random.default_rng(0))
+
+
+def test_a_difference_of_one_user_says_nothing_and_like_users_count_once_each() -> None:
+    """Of 20 users up to 1.96² / (20 + 1.96²) may be unlike the ones seen, by up to 2."""
+    assert of_differences([(3, 10)]) == (-1, 1)
+    unlike = 1.959964**2 / (20 + 1.959964**2)
+    assert of_differences([(5, 5)] * 20) == pytest.approx((1 - 2 * unlike, 1), abs=1e-6)
+    assert of_differences([(0, 5)] * 20) == pytest.approx((-unlike, unlike), abs=1e-6)
+    assert of_differences([(-5, 5)] * 20) == pytest.approx((-1, -1 + 2 * unlike), abs=1e-6)
+
+
+def test_two_users_who_nearly_agree_prove_no_difference() -> None:
+    low, high = of_differences([(39, 50), (40, 50)])
+    assert low < 0 < 0.79 < high <= 1
+
+
+def test_a_difference_is_as_sure_as_the_win_rate_it_maps_to() -> None:
+    """(d + 1) / 2 lies in 0 to 1: on the same draws the interval of one maps to that of the other."""
+    users = [(won, 7.0) for won in (3.0, 5.0, 2.0, 6.0, 4.0, 1.0, 5.0, 3.5, 2.5, 6.5, 4.5, 0.5)]
+    low, high = interval(users)
+    assert of_differences([(2 * won - of, of) for won, of in users]) == pytest.approx((2 * low - 1, 2 * high - 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-8, 8), st.integers(1, 8)), min_size=1, max_size=30))
+def test_a_difference_lies_in_its_interval(users: list[tuple[int, int]]) -> None:
+    clusters = [(float(max(-of, min(of, won))), float(of)) for won, of in users]
+    low, high = of_differences(clusters, resamples=100)
+    mean = sum(s for s, _ in clusters) / sum(n for _, n in clusters)
+    assert -1 <= low <= mean + 1e-12 and mean - 1e-12 <= high <= 1
+
+
+def test_the_difference_is_covered_near_95_percent() -> None:
+    """500 evaluations of 25 users, each with a taste for the own persona and one for another's: 95 % ± 2.6 points."""
+    rng, held = np.random.default_rng(3), 0
+    for _ in range(500):
+        counts = rng.geometric(0.15, 25)
+        ours, wrong = (rng.binomial(counts, rng.beta(8 * rate, 8 * (1 - rate), 25)) for rate in (0.8, 0.55))
+        low, high = difference_interval((ours - wrong).astype(np.float64), counts.astype(np.float64), 500, rng)
+        held += low <= 0.25 <= high
+    assert 0.92 <= held / 500 <= 0.98

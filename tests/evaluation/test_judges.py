@@ -13,7 +13,9 @@ import pytest
 from rlhi.errors import UsageError
 from rlhi.evaluation.comparison import Comparison
 from rlhi.evaluation.judges import DIMENSIONS, JUDGES, JudgeStage, better
+from rlhi.evaluation.replies import ReplyStage
 from rlhi.flow.stage import Context, RowResult, run_row
+from rlhi.models.base import ChatRequest, Completion, ScoreAnswer, ScoreRequest, TooLong
 from rlhi.personas.render import HEAD
 from rlhi.records import Verdict
 from tests.evaluation.material import ScriptedModel, ScriptedScorer, comparison
@@ -210,3 +212,27 @@ def test_better() -> None:
     assert (better(1, 0), better(0, 1), better(1, 1), better(1.05, 1, 0.1)) == (1.0, 0.0, 0.5, 0.5)
     with pytest.raises(ValueError, match="no number"):
         better(float("nan"), 1)
+
+
+class FakeShort:
+    """Reads nothing."""
+
+    model = "short"
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        raise TooLong("context too long: 9 tokens")
+
+    async def score(self, request: ScoreRequest) -> ScoreAnswer:
+        raise TooLong("context too long: 9 tokens")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_what_a_model_cannot_read_is_dropped() -> None:
+    row, ctx = comparison("one", "two"), Context(models={"policy": FakeShort()})
+    reply = ReplyStage(arm="ours", persona="own", seed=0, temperature=1, top_p=1, max_tokens=5)
+    found = [judged(judge, row, model=FakeShort()) for judge in ("likelihood", "gpt")]
+    for result in (*found, asyncio.run(run_row(reply, row.turn, ctx))):
+        assert result.dropped is not None
+        assert (result.dropped.reason, result.dropped.detail) == ("prompt_too_long", "context too long: 9 tokens")

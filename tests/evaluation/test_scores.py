@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import orjson
 import pytest
 
+from rlhi.evaluation.control import Difference
 from rlhi.evaluation.figures import arm_figures
 from rlhi.evaluation.finding import verdict as finding
 from rlhi.evaluation.scores import scores, write_scores
@@ -118,7 +119,7 @@ def test_the_file_has_the_same_bytes_whatever_the_order_and_no_key_is_hidden(tmp
     for number, verdicts in enumerate((VERDICTS, VERDICTS[::-1])):
         rows = scores(verdicts, REPLIES, TURNS, SETTINGS, 0)
         figures = arm_figures(TURNS, REPLIES[:: 1 - 2 * number], FakeTruth())  # type: ignore[arg-type]
-        write_scores(tmp_path / f"{number}.json", rows, finding(rows, SETTINGS), {"arms": figures})
+        write_scores(tmp_path / f"{number}.json", rows, finding(rows, [], SETTINGS), {"arms": figures})
     first, second = ((tmp_path / f"{number}.json").read_bytes() for number in (0, 1))
     assert first == second
     content = orjson.loads(first)
@@ -150,29 +151,29 @@ def row(arm: str, rate: float, low: float, high: float, **changes: object) -> Sc
 TRUTH = Evaluation(judges=("truth",), truth="truth")
 
 
-@pytest.mark.parametrize(("ours", "wrong", "outcome", "control", "words"), [
-    ((0.72, 0.66, 0.78), (0.45, 0.4, 0.5), "gain", "gone", "The gain is personal"),
-    ((0.72, 0.66, 0.78), (0.60, 0.55, 0.65), "gain", "survives", "This gain is not personalization"),
-    ((0.58, 0.52, 0.64), (0.50, 0.44, 0.56), "gain", "unclear", "How much of the gain is personal is not shown"),
-    ((0.72, 0.66, 0.78), None, "gain", "none", "nothing is said of personalization"),
-    ((0.54, 0.49, 0.59), (0.45, 0.4, 0.5), "no_difference", "none", "No difference shown"),
-    ((0.54, 0.50, 0.59), None, "no_difference", "none", "No difference shown"),
-    ((0.40, 0.34, 0.46), None, "loss", "none", "loses to"),
+@pytest.mark.parametrize(("ours", "outcome", "words"), [
+    ((0.72, 0.66, 0.78), "gain", "beats"),
+    ((0.54, 0.49, 0.59), "no_difference", "No difference shown"),
+    ((0.54, 0.50, 0.59), "no_difference", "No difference shown"),
+    ((0.40, 0.34, 0.46), "loss", "loses to"),
 ])  # fmt: skip
-def test_the_verdict_says_what_is_shown_and_no_more(
-    ours: tuple[float, float, float], wrong: tuple[float, float, float] | None, outcome: str, control: str, words: str
-) -> None:
-    rows = [row(OURS, *ours), *([row("wrong persona", *wrong)] if wrong else [])]
-    found = finding(rows, TRUTH)
-    assert (found["outcome"], found["control"], found["arm"], found["judge"]) == (outcome, control, OURS, "truth")
+def test_the_verdict_says_what_is_shown_and_no_more(ours: tuple[float, float, float], outcome: str, words: str) -> None:
+    found = finding([row(OURS, *ours)], [], TRUTH)
+    assert (found["outcome"], found["control"], found["arm"], found["judge"]) == (outcome, "none", OURS, "truth")
     assert words in found["sentence"] and f"{100 * ours[1]:.1f}–{100 * ours[2]:.1f} %" in found["sentence"]
     assert ("beats" in found["sentence"]) == (outcome == "gain")
-    assert ("The gain is personal" in found["sentence"]) == (control == "gone")
+
+
+def compared(arm: str, control: str, **changes: object) -> Difference:
+    return Difference(
+        arm=arm, control=control, against=BASE, judge="truth", win_rate=0.7, control_win_rate=0.69, difference=0.01,
+        low=-0.03, high=0.05, n=300, users=25,
+    ).model_copy(update=changes)  # fmt: skip
 
 
 def test_the_arm_of_the_verdict_is_named_before_any_score_is_seen() -> None:
     rows = [row("UGR + persona", 0.9, 0.85, 0.95), row(OURS, 0.6, 0.55, 0.65)]
-    assert finding(rows, TRUTH)["arm"] == OURS
+    assert finding(rows, [], TRUTH)["arm"] == OURS
     arms = (
         Arm(name="plain", persona="none"),
         Arm(name="tuned", train="ugr"),
@@ -180,8 +181,9 @@ def test_the_arm_of_the_verdict_is_named_before_any_score_is_seen() -> None:
         Arm(name="foreign", train="ugr", persona="wrong"),
     )
     own = Evaluation(arms=arms, against="plain", judges=("truth",), truth="truth")
-    rows = [row("tuned", 0.7, 0.6, 0.8), row("copied", 0.9, 0.8, 1.0), row("foreign", 0.6, 0.55, 0.65)]
-    assert (finding(rows, own)["arm"], finding(rows, own)["control"]) == ("tuned", "survives")
+    rows = [row("tuned", 0.7, 0.6, 0.8), row("copied", 0.9, 0.8, 1.0), row("foreign", 0.69, 0.6, 0.75)]
+    found = finding(rows, [compared("tuned", "foreign")], own)
+    assert (found["arm"], found["control"]) == ("tuned", "not_personal")
 
 
 def test_the_first_judge_speaks_and_a_control_of_another_judge_does_not_count() -> None:
@@ -191,12 +193,14 @@ def test_the_first_judge_speaks_and_a_control_of_another_judge_does_not_count() 
         row(OURS, 0.6, 0.55, 0.65),
         row("wrong persona", 0.3, 0.2, 0.4, judge="likelihood"),
     ]
-    found = finding(rows, both)
+    other = compared(OURS, "wrong persona", judge="likelihood", difference=0.3, low=0.2, high=0.4)
+    found = finding(rows, [other], both)
     assert (found["judge"], found["win_rate"], found["control"]) == ("truth", 0.6, "none")
 
 
 def test_the_likelihood_judge_is_called_weak_and_an_empty_table_gives_no_verdict() -> None:
-    weak = finding([row(OURS, 0.9, 0.85, 0.95, judge="likelihood")], Evaluation())
+    weak = finding([row(OURS, 0.9, 0.85, 0.95, judge="likelihood")], [], Evaluation())
     assert "weak evidence" in weak["sentence"]
-    assert finding([], TRUTH)["outcome"] == "no_scores"
-    assert finding([row(OURS, 0.9, 0.8, 1.0, dimension="personalization")], TRUTH)["outcome"] == "no_scores"
+    assert finding([], [], TRUTH)["outcome"] == "no_scores"
+    nothing = finding([row(OURS, 0.9, 0.8, 1.0, dimension="personalization")], [], TRUTH)
+    assert nothing["outcome"] == "no_scores" and OURS in nothing["sentence"]

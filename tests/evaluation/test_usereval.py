@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rlhi.evaluation.comparison import compare
+from rlhi.evaluation.control import differences
 from rlhi.evaluation.finding import verdict
 from rlhi.evaluation.judges import JudgeStage
 from rlhi.evaluation.replies import ReplyStage
@@ -94,8 +95,9 @@ def evaluate(settings: Evaluation, seeds: Sequence[int], truth: FakeTruth) -> tu
     rows, dropped = compare(turns, said, settings.against)
     assert not dropped
     made = run(JudgeStage(judge="truth", prompts=""), rows, Context(resources={"truth": truth}))  # type: ignore[arg-type]
-    table = scores([Verdict.model_validate(row) for row in made], said, turns, settings, 0)
-    return table, verdict(table, settings)
+    verdicts = [Verdict.model_validate(row) for row in made]
+    table = scores(verdicts, said, turns, settings, 0)
+    return table, verdict(table, differences(verdicts, settings, 0), settings)
 
 
 SETTINGS = Evaluation(arms=ARMS, against="plain", judges=("truth",), truth="t", max_turns=60, bootstrap=200)
@@ -114,6 +116,6 @@ def test_the_arm_that_heeds_the_persona_wins_and_the_controls_unmask_the_others(
 def test_the_verdict_is_about_the_last_trained_arm_and_its_own_control() -> None:
     without = SETTINGS.model_copy(update={"arms": tuple(arm for arm in ARMS if arm.name != "flatters")})
     _, found = evaluate(without, (0,), FakeTruth())
-    assert (found["arm"], found["outcome"], found["control"]) == ("heeds", "gain", "gone")
+    assert (found["arm"], found["outcome"], found["control"]) == ("heeds", "gain", "personal")
     _, flattery = evaluate(SETTINGS, (0,), FakeTruth())
     assert (flattery["arm"], flattery["outcome"]) == ("flatters", "no_difference")

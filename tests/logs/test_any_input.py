@@ -57,10 +57,51 @@ row = fields(
 )
 
 
-def _ingest(data: bytes) -> Ingested:
+keys = st.sampled_from(["a", "b", "c", "d"])
+chatgpt_message = fields(
+    author=fields(role=st.sampled_from(["user", "assistant", "system", "tool"])),
+    content=fields(
+        content_type=st.sampled_from(["text", "multimodal_text", "thoughts", "user_editable_context"]),
+        parts=st.lists(text | fields(text=text), max_size=2),
+        text=text,
+        user_profile=text,
+    ),
+    metadata=fields(is_visually_hidden_from_conversation=st.booleans(), model_slug=text, attachments=st.lists(text)),
+    recipient=st.sampled_from(["all", "python"]),
+    weight=st.sampled_from([0.0, 1.0]),
+    create_time=times,
+)
+webui_message = fields(
+    parentId=st.none() | keys,
+    role=st.sampled_from(["user", "assistant"]),
+    content=text | parts,
+    timestamp=times,
+    model=text,
+    files=st.lists(text),
+)
+history = fields(messages=st.dictionaries(keys, webui_message, max_size=4), currentId=keys)
+tree_row = st.one_of(
+    fields(
+        mapping=st.dictionaries(keys, fields(message=chatgpt_message, parent=st.none() | keys), max_size=4),
+        current_node=keys,
+        create_time=times,
+        id=text,
+        default_model_slug=text,
+    ),
+    fields(
+        chat=fields(history=history, messages=st.lists(message, max_size=3), models=st.lists(text), title=text),
+        user_id=text,
+        created_at=times,
+        id=text,
+    ),
+    fields(history=history, id=text, models=st.lists(text)),
+)
+
+
+def _ingest(data: bytes, name: str = "log.jsonl", **settings: Any) -> Ingested:
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "log.jsonl").write_bytes(data)
-        result = ingest(Logs(paths=(folder,), keep_toxic=True), seed=0)
+        (Path(folder) / name).write_bytes(data)
+        result = ingest(Logs(paths=(folder,), keep_toxic=True, **settings), seed=0)
     assert result.read == len(result.conversations) + sum(q.line > 0 for q in result.quarantined)
     assert sum(result.reasons.values()) == len(result.quarantined)
     assert gc.isenabled()
@@ -78,6 +119,14 @@ def test_any_json(rows: list[Any]) -> None:
     result = _ingest(b"".join(json.dumps(one).encode() + b"\n" for one in rows))
     if any(isinstance(one, dict) for one in rows):
         assert result.read == len(rows)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(tree_row, min_size=1, max_size=4))
+def test_any_tree(rows: list[dict[str, Any]]) -> None:
+    result = _ingest(b"".join(json.dumps(one).encode() + b"\n" for one in rows))
+    places = [int(one.source.rpartition(":")[2]) for one in result.conversations] + [q.line for q in result.quarantined]
+    assert set(places) == set(range(1, len(rows) + 1))
 
 
 @settings(max_examples=150, deadline=None)

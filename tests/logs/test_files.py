@@ -256,7 +256,7 @@ def test_paths_are_files_folders_and_globs_each_once(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
 
     def found(*paths: str) -> list[str]:
-        return [os.path.relpath(path, tmp_path) for path in files.find(paths)]
+        return [os.path.relpath(path, tmp_path) for path in files.expand(paths)[0]]
 
     everything = ["a.jsonl", "b.jsonl", "deep/c.jsonl", "e[1].jsonl"]
     assert found(str(tmp_path)) == everything
@@ -264,7 +264,8 @@ def test_paths_are_files_folders_and_globs_each_once(tmp_path: Path, monkeypatch
     assert found("b.jsonl", "a.jsonl") == found("[ab].jsonl") == ["a.jsonl", "b.jsonl"]
     assert found("**/*.jsonl") == everything
     assert found("e[1].jsonl") == ["e[1].jsonl"]
-    assert files.find(("hub:b/c:test", "hub:a/b", "a.jsonl")) == ["a.jsonl", "hub:a/b:train", "hub:b/c:test"]
+    local, hubs = files.expand(("hub:b/c:test", "hub:a/b", "a.jsonl"))
+    assert ([*map(str, local)], [*map(str, hubs)]) == (["a.jsonl"], ["hub:a/b:train", "hub:b/c:test"])
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:

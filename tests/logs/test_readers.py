@@ -121,20 +121,6 @@ def test_wildchat_48m_takes_user_and_flags_from_the_messages() -> None:
     assert told.messages[1].timestamp == "2024-09-01T10:00:00Z"
 
 
-def test_lmsys_takes_the_moderation_for_its_flag() -> None:
-    row = {
-        "conversation_id": "33f5",
-        "model": "vicuna-13b",
-        "conversation": [{"content": "a", "role": "user"}, {"content": "b", "role": "assistant"}],
-        "turn": 1,
-        "language": "English",
-        "openai_moderation": [{"categories": {}, "flagged": False}, {"categories": {}, "flagged": True}],
-        "redacted": False,
-    }
-    told = read(row)
-    assert (told.conversation_id, told.user_id, told.flags) == ("33f5", None, {"toxic"})
-
-
 @pytest.mark.parametrize(
     "where", [{"user": "u7"}, {"user_id": "u7"}, {"user": None, "user_id": "u7"}, {"metadata": {"user_id": "u7"}}]
 )
@@ -218,7 +204,7 @@ def test_a_named_format_is_not_guessed() -> None:
 
 
 def test_a_wrong_name_is_met_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"did you mean 'wildchat'.*openai, sharegpt, wildchat"):
+    with pytest.raises(UsageError, match=r"did you mean 'wildchat'.*openai, openwebui, sharegpt, wildchat"):
         readers.choose("wildcat")
 
 

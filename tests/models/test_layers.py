@@ -172,21 +172,21 @@ def test_one_caller_who_gives_up_leaves_the_answer_to_the_others(store: Store) -
     asyncio.run(main())
 
 
-def test_failures_and_cut_json_are_not_stored(store: Store) -> None:
+def test_failures_are_not_stored_and_what_was_rejected_is_forgotten(store: Store) -> None:
     async def main() -> None:
-        cut = completion('{"a": ', finish="length")
-        model = ScriptedModel([ModelError("no"), cut, cut, completion("long", finish="length")])
+        model = ScriptedModel([ModelError("no"), completion("long", finish="length"), "other", "third"])
         cached = Cached(model, store)
         with pytest.raises(ModelError):
             await cached.complete(request())
         assert store.count() == 0
-        for _ in range(2):
-            await cached.complete(request(json_schema={}))
-        assert store.count() == 0
-        await cached.complete(request())
-        await cached.complete(request())
-        assert store.count() == 1
-        assert len(model.requests) == 4
+        for expected in ("long", "other", "third"):
+            for _ in range(2):
+                assert (await cached.complete(request())).text == expected
+            assert store.count() == 1
+            cached.reject(request())
+            assert store.count() == 0
+        samples = [asked.sample for asked in model.requests if isinstance(asked, ChatRequest)]
+        assert samples == [0, 0, 1, 2], "a rejected answer is asked for with another seed"
 
     asyncio.run(main())
 

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from rlhi.errors import UsageError
-from rlhi.models.base import ChatRequest, Completion, ModelError, Sampling, Transient, Unreachable
+from rlhi.models.base import ChatRequest, Completion, ModelError, Sampling, TooLong, Transient, Unreachable
 from rlhi.models.factory import check, open_model
 from rlhi.models.layers import Meter
 from rlhi.models.openai import OpenAIModel
@@ -177,8 +177,24 @@ def test_retry_after_is_seconds_or_a_date(header: str, low: float | None, high: 
         (404, {"error": {"message": "The model `m` does not exist"}}, Unreachable, "does not serve the model 'm'"),
         (400, {"detail": "Server is pinned to 'x'; requested 'm'."}, Unreachable, "pinned to 'x'"),
         (429, {"error": {"message": "Over", "code": "insufficient_quota"}}, Unreachable, "no credit"),
-        (400, {"error": {"message": "This model's maximum context length is 8"}}, ModelError, "context too long"),
-        (413, "", ModelError, "context too long"),
+        (400, {"error": {"message": "This model's maximum context length is 8"}}, TooLong, "context too long"),
+        (413, "", TooLong, "context too long"),
+        (400, {"error": {"message": "Model not available", "code": 400}}, Unreachable, "does not serve"),
+        (400, {"error": {"message": "No.", "code": "model_not_found"}}, Unreachable, "does not serve"),
+        (400, {"error": {"message": "Invalid model name passed in model=m"}}, Unreachable, "does not serve"),
+        (400, {"error": {"message": "model 'm' not found, try pulling it first"}}, Unreachable, "does not serve"),
+        (
+            400,
+            {"error": {"message": "Bad value for this model", "type": "invalid_request_error"}},
+            ModelError,
+            "Bad value",
+        ),
+        (
+            400,
+            {"error": {"message": "This model takes no system message: role is invalid", "type": "invalid"}},
+            ModelError,
+            "takes no system",
+        ),
         (400, {"error": {"message": "bad things"}}, ModelError, "bad things"),
         (422, {"detail": [{"loc": ["body"], "msg": "no"}]}, ModelError, "refuses the request"),
     ],
@@ -265,6 +281,43 @@ def test_a_field_that_the_server_does_not_know_is_left_out(field: str) -> None:
     assert got.text == "fine"
     assert len(server.bodies) == 2
     assert ("max_completion_tokens" in server.bodies[1]) == (field == "max_tokens")
+
+
+REFUSALS = {
+    "temperature": {
+        "message": "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) value is "
+        "supported.",
+        "type": "invalid_request_error",
+        "param": "temperature",
+        "code": "unsupported_value",
+    },
+    "top_p": {"message": "`temperature` and `top_p` cannot both be specified for this model."},
+}
+
+
+@pytest.mark.parametrize("field", REFUSALS)
+def test_a_model_that_takes_no_other_sampling_is_asked_with_its_own(field: str) -> None:
+    async def picky(body: dict[str, Any], _: web.Request) -> web.StreamResponse:
+        if field in body:
+            return web.json_response({"error": REFUSALS[field]}, status=400)
+        return answer("fine")
+
+    async def main() -> list[dict[str, Any]]:
+        async with Server(picky) as server:
+            await check(server.settings())
+            return server.bodies
+
+    first, second = asyncio.run(main())
+    assert first["temperature"] == 0
+    assert first.keys() - second.keys() == {field}
+
+
+def test_the_address_is_not_in_the_models_name() -> None:
+    def name(url: str) -> str:
+        return OpenAIModel(Model(backend="openai", model="m", base_url=url)).model
+
+    assert "inner" not in name("http://inner.example/v1")
+    assert name("http://inner.example/v1") == name("http://inner.example/v1/") != name("http://other.example/v1")
 
 
 def test_the_whole_stack_gets_n_choices_from_a_server_that_gives_one(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import pytest
 from pydantic import BaseModel, Field
 
 from rlhi.models.base import ChatRequest, Sampling, Transient
-from rlhi.models.layers import Cached
+from rlhi.models.factory import identify, open_model
+from rlhi.models.layers import Cached, Meter
 from rlhi.models.store import Store
 from rlhi.models.structured import BadAnswer, ask, parse
 from rlhi.records import ChatMessage
+from rlhi.settings import Model
 
 from .scripted import ScriptedModel, completion
 
@@ -123,3 +125,51 @@ def test_a_repair_is_found_again_in_the_store(tmp_path: Path) -> None:
         return len(model.requests)
 
     assert asyncio.run(main()) == 2
+
+
+def test_only_what_was_rejected_twice_is_asked_anew(tmp_path: Path) -> None:
+    """A run that failed and is started again can succeed, and pays for nothing twice."""
+
+    async def runs(model: ScriptedModel, keep_bad: bool) -> list[str]:
+        cached = Cached(model, Store(tmp_path / f"{keep_bad}.sqlite"))
+        said: list[str] = []
+        for _ in range(3):
+            for content in ("Which?", "And here?"):
+                chat = (ChatMessage(role="user", content=content),)
+                try:
+                    found = await ask(cached, chat, Verdict, sampling=SAMPLING, keep_bad=keep_bad)
+                    said.append(found.winner)
+                except BadAnswer:
+                    said.append("bad")
+        return said
+
+    model = ScriptedModel(["nonsense", "nonsense", completion(GOOD[:9], finish="length"), GOOD, "again", OTHER])
+    assert asyncio.run(runs(model, False)) == ["bad", "A", "B", "A", "B", "A"]
+    assert len(model.requests) == 6
+    first, second = (asked for asked in model.requests if isinstance(asked, ChatRequest) and asked.messages == MESSAGES)
+    assert (first.sample, second.sample) == (0, 1)
+    model = ScriptedModel(["nonsense", "nonsense", GOOD])
+    assert asyncio.run(runs(model, True)) == ["bad", "A"] * 3
+
+
+def test_a_reasoning_model_has_room_to_think(tmp_path: Path) -> None:
+    async def main() -> None:
+        cut = completion("<think>Let me see", finish="length")
+        thinking = Cached(ScriptedModel([GOOD, cut, cut]), Store(tmp_path / "s.sqlite"), thinking_tokens=1000)
+        await ask(thinking, MESSAGES, Verdict, sampling=SAMPLING)
+        (asked,) = thinking.inner.requests  # type: ignore[attr-defined]
+        assert asked.sampling.max_tokens == 1064
+        other = (ChatMessage(role="user", content="And?"),)
+        with pytest.raises(BadAnswer, match=r"cut off after 1064 tokens.*`thinking_tokens` in the recipe"):
+            await ask(thinking, other, Verdict, sampling=SAMPLING)
+
+    asyncio.run(main())
+
+
+def test_room_to_think_tells_a_model_from_others(tmp_path: Path) -> None:
+    def served(tokens: int) -> Model:
+        return Model(backend="openai", model="m", base_url="http://localhost/v1", thinking_tokens=tokens)
+
+    assert len({identify(served(tokens)) for tokens in (0, 1000, 2000)}) == 3
+    model = open_model(served(1000), store=Store(tmp_path / "s.sqlite"), meter=Meter(), role="judge")
+    assert isinstance(model, Cached) and model.thinking_tokens == 1000

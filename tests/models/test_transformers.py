@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -16,15 +17,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhi.errors import UsageError
+from rlhi.models import placement, weights
 from rlhi.models import transformers as in_process
 from rlhi.models.base import ChatRequest, Completion, ModelError, Sampling, ScoreAnswer, ScoreRequest
 from rlhi.models.decoding import Row, bucket, log_likelihoods, write
 from rlhi.models.factory import identify, open_model
 from rlhi.models.layers import Meter
 from rlhi.models.store import Store
+from rlhi.models.tokenizer import load_tokenizer
 from rlhi.models.transformers import TransformersModel
 from rlhi.records import ChatMessage
 from rlhi.settings import Model
+from rlhi.training.policy import load_causal
 
 from .tiny import make_tiny_model
 
@@ -43,7 +47,7 @@ def quiet() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-    in_process.release()
+    in_process._free_idle()
     assert not in_process._loaded
 
 
@@ -100,7 +104,7 @@ def requests(count: int, seed: int = 0) -> list[ChatRequest]:
 def test_answers_do_not_depend_on_company(folders: dict[str, Path], arch: str) -> None:
     config, wanted = settings(folders[arch]), requests(12)
     together = answers(config, wanted)
-    in_process.release()
+    in_process._free_idle()
     torch.set_num_threads(2)  # from here on with two workers
     alone = [answers(config, [request])[0] for request in wanted]
     assert alone == together
@@ -345,8 +349,44 @@ def test_an_adapter_is_its_base_with_the_adapter_applied(tmp_path: Path, folders
     assert got != pytest.approx(scores(settings(folders["llama"]), [asked])[0].log_likelihoods[0], abs=1e-3)
 
 
-def test_tokens_are_counted_in_the_models_own(folders: dict[str, Path]) -> None:
-    assert TransformersModel(settings(folders["llama"])).count_tokens("é") == 2
+def test_a_name_tells_the_real_precision(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of a CPU and of a GPU must not be taken for each other's because both say `auto`."""
+    folder = folders["llama"]
+    monkeypatch.setattr(placement, "has_gpu", lambda: False)
+    on_cpu = identify(settings(folder))
+    assert on_cpu == identify(settings(folder, dtype="float32")) == identify(settings(folder, device="cpu"))
+    assert "+" not in on_cpu
+    monkeypatch.setattr(placement, "has_gpu", lambda: True)
+    on_gpu = identify(settings(folder))
+    assert on_gpu == f"{on_cpu}+bfloat16" == identify(settings(folder, dtype="bfloat16", device="cpu"))
+    assert identify(settings(folder, device="cpu")) == on_cpu
+    assert placement.placement(settings(folder)) == ("cuda", "bfloat16")
+
+
+def test_the_length_of_the_context_is_read_without_weights(folders: dict[str, Path], tmp_path: Path) -> None:
+    assert [weights.context_length(folders[arch]) for arch in ARCHITECTURES] == [1024, 1024, 1024]
+    (tmp_path / "config.json").write_text('{"text_config": {"max_position_embeddings": 77}}')
+    assert weights.context_length(tmp_path) == 77
+    (tmp_path / "config.json").write_text("{}")
+    assert weights.context_length(tmp_path) is None
+
+
+CODE = {"auto_map": {"AutoTokenizer": ["code.Own", None], "AutoModelForCausalLM": "code.Own"}}
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, lambda folder: load_causal(str(folder), torch.float32)])
+def test_code_of_a_model_is_neither_run_nor_asked_for(
+    load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_tiny_model(tmp_path / "m")
+    (folder / "code.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    for name in ("config.json", "tokenizer_config.json"):
+        given = json.loads((folder / name).read_text()) | CODE | {"model_type": "own", "tokenizer_class": "Own"}
+        (folder / name).write_text(json.dumps(given))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked for consent"))
+    with pytest.raises(UsageError, match="load"):
+        load(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_opening_a_model_imports_nothing_heavy(folders: dict[str, Path]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhi.flow.stage import Context, run_row
-from rlhi.personas.stage import PersonaStage, UserHistory, card_for
+from rlhi.personas.stage import PersonaStage, UserHistory
 from rlhi.records import PersonaCard
 from tests.personas.histories import Said, history, says
 
@@ -75,11 +75,14 @@ def test_version_counts_changes_of_content() -> None:
     assert found["d"].statements[0].confidence > found["b"].statements[0].confidence
 
 
-def test_card_for_a_conversation() -> None:
-    found = cards(history(says("a", "1"), says("b", "2"))).values()
-    assert card_for(found, "b").before == "b"
-    with pytest.raises(KeyError, match="zz"):
-        card_for(found, "zz")
+def test_a_conversation_without_a_time_counts_by_its_place_among_those_that_are_read() -> None:
+    """Undated conversations come first where all are read, and are left out before a dated one."""
+    undated = [says(f"a{n}", None) for n in range(30)]
+    said = says("b", "1", "too long, shorter please")
+    alone = cards(history(said, says("c", "2")))[""].statements[0].confidence
+    found = cards(history(*undated, said, says("c", "2")))
+    assert found["c"].statements[0].confidence == pytest.approx(alone, rel=0.02)
+    assert found[""].statements[0].confidence == alone
 
 
 def test_a_single_contradiction_does_not_win_but_two_do() -> None:

@@ -78,7 +78,13 @@ def test_another_tokenizer_makes_pairs_and_turns_anew_though_all_roles_are_serve
     tokenizer = world / "two" / "tokenizer.json"
     data = orjson.loads(tokenizer.read_bytes())
     tokenizer.write_bytes(orjson.dumps(data | {"normalizer": {"type": "Lowercase"}}))
-    one, two = (identities(world, training={"model": str(world / name)}, roles=ROLES) for name in ("one", "two"))
+    short = {
+        "pairs": {"rollout": {"max_tokens": 64}},
+        "evaluation": {"judges": ["truth"], "truth": str(world / "truth"), "max_tokens": 64},
+    }
+    one, two = (
+        identities(world, training={"model": str(world / name)}, roles=ROLES, **short) for name in ("one", "two")
+    )
     changed = _changed(one, two)
     assert {"pairs/ugr", "pairs/ubr", "turns"} <= changed
     assert not {"conversations", "labels", "personas"} & changed
@@ -116,6 +122,8 @@ def _path(module: str) -> Path:
     return Path(spec.origin)
 
 
+DECIDES = {"rlhi.models.structured", "rlhi.models.placement", "rlhi.models.tokenizer"}
+"""Modules of `models` that do."""
 NO_PART = (
     "flow",
     "models",
@@ -125,20 +133,23 @@ NO_PART = (
     "records",
     "settings",
     "registry",
-    "errors",
-    "strict_yaml",
 )
 """What carries a stage but does not decide what it writes, or enters its identity in another way."""
 
 
+IN_PROCESS = ("models.placement", "models.tokenizer")
+REWARDS = ("rewards.rubric", "rewards.likelihood", "rewards.classifier")
+JUDGED_BY = ("evaluation.judges.chat", "evaluation.judges.likelihood")
+
+
 def _closure(*modules: str) -> set[str]:
-    """Modules of rlhi that some modules import, directly or not, but for NO_PART; also `models.structured`."""
+    """Modules of rlhi that some modules import, directly or not, but for NO_PART; also DECIDES."""
     seen: set[str] = set()
     ahead = [f"rlhi.{module}" for module in modules]
     while ahead:
         module = ahead.pop()
         part = module.split(".")[1] if "." in module else ""
-        carrier = not part or (part in NO_PART and module != "rlhi.models.structured")
+        carrier = not part or (part in NO_PART and module not in DECIDES)
         if module in seen or carrier:
             continue
         seen.add(module)
@@ -159,14 +170,14 @@ def find_spec_of(name: str) -> bool:
     ("stage", "modules"),
     [
         ("conversations", ["logs.ingest"]),
-        ("labels", ["feedback.label"]),
-        ("personas", ["personas.stage"]),
-        ("pairs", ["pairs.ugr", "pairs.ubr", "pairs.tasks", "rewards.rubric", "rewards.likelihood"]),
+        ("labels", ["feedback.label", *IN_PROCESS]),
+        ("personas", ["personas.stage", *IN_PROCESS]),
+        ("pairs", ["pairs.ugr", "pairs.ubr", "pairs.tasks", *REWARDS, *IN_PROCESS]),
         ("model", ["training.train"]),
-        ("turns", ["evaluation.turns"]),
-        ("replies", ["evaluation.replies"]),
-        ("verdicts", ["evaluation.judges.chat", "evaluation.judges.likelihood", "evaluation.comparison"]),
-        ("scores", ["evaluation.scores", "evaluation.figures", "evaluation.finding"]),
+        ("turns", ["evaluation.turns", "models.tokenizer"]),
+        ("replies", ["evaluation.replies", *IN_PROCESS]),
+        ("verdicts", ["evaluation.comparison", *JUDGED_BY, *IN_PROCESS]),
+        ("scores", ["evaluation.scores", "evaluation.figures", "evaluation.finding", "evaluation.control"]),
     ],
 )
 def test_all_code_of_a_stage_is_in_its_digest(stage: str, modules: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from rlhi.evaluation.control import Difference
 from rlhi.flow.folder import RunFolder
 from rlhi.flow.table import write_rows
 from rlhi.flow.whole import write_atomic
@@ -45,8 +46,8 @@ ARMS = {  # win rate per turn kind, words
 }
 SENTENCE = (
     "“UGR+UBR + persona” beats “base + persona”: it wins 72.4 % (95 % interval 66.9–77.9 %) of 960 comparisons with 36 "
-    "users, judged by truth. The gain is personal: with another user's persona (“wrong persona”) it wins 43.1 % (95 % "
-    "interval 37.6–48.6 %)."
+    "users, judged by truth. The gain is personal: all of its 22.4 percentage points above 50 % are gone with another "
+    "user's persona (“wrong persona”), where it wins 43.1 % (29.3 fewer, 95 % interval 22.1 to 36.5)."
 )
 
 
@@ -267,11 +268,19 @@ def training(seed: int) -> dict[str, Any]:
     metrics |= {"validation_loss_after": 0.37 + seed / 100, "validation_accuracy_after": 0.84 - seed / 50}
     return {
         "steps": 60,
-        "pairs": 21,
+        "pairs": 18,
         "held_out": 3,
         "metrics": metrics,
         "validation": "3 pairs of 1 user were held out.",
     }
+
+
+def difference() -> Difference:
+    """The arm of the verdict against its control."""
+    return Difference(
+        arm="UGR+UBR + persona", control="wrong persona", against="base + persona", judge="truth", win_rate=0.724,
+        control_win_rate=0.431, difference=0.293, low=0.221, high=0.365, n=960, users=36,
+    )  # fmt: skip
 
 
 def recipe() -> Recipe:
@@ -318,7 +327,7 @@ def write_run(folder: Path, *, settings: Recipe | None = None) -> Path:
         LabelledTurn,
         said,
         rows_in=18,
-        facts={"seconds": 1.4, "reused": True, "calls": {"labeler": calls(0, 36)}},
+        facts={"seconds": 1.4, "calls": {"labeler": calls(0, 36)}},
     )
     run.write_stage("personas", {"v": 1}, PersonaCard, personas(rows), rows_in=6, facts={"seconds": 0.4})
     failed = [
@@ -364,11 +373,19 @@ def write_run(folder: Path, *, settings: Recipe | None = None) -> Path:
                 f"model/{arm}/seed-{seed}",
                 {"v": 1},
                 [place],
-                {"rows_in": 24, "rows_out": 21, "dropped": {"too_long": 3}, "failed": 0, "seconds": 31.5},
+                {
+                    "rows_in": 24,
+                    "rows_out": 18,
+                    "held_out": 3,
+                    "dropped": {"too_long": 3},
+                    "failed": 0,
+                    "seconds": 31.5,
+                },
             )
     body = {
         "scores": [score.model_dump(mode="json") for score in scores()],
         "arms": absolute(),
+        "differences": [difference().model_dump(mode="json")],
         "verdict": {"sentence": SENTENCE, "arm": "UGR+UBR + persona", "judge": "truth"},
     }
     write_atomic(folder / "scores.json", orjson.dumps(body, option=orjson.OPT_INDENT_2))

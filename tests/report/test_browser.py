@@ -137,7 +137,7 @@ def test_hostile_text_does_nothing(browser: Any, site: tuple[Path, str], data: R
         scores=[score.model_copy(update={"arm": f"{score.arm} {HOSTILE}", "judge": HOSTILE}) for score in data.scores],
         curves={f"{HOSTILE}/seed-0": data.curves["ugr/seed-0"]},
         pairs=[one.model_copy(update={"chosen": (bad,), "rejected": (bad,)})],
-        warnings=[HOSTILE],
+        verdict={"sentence": HOSTILE},
     )
     visit = Visit(browser, site, build(hostile))
     assert visit.page.evaluate("window.hacked") is None

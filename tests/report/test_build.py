@@ -119,9 +119,9 @@ def test_an_empty_run_says_so_everywhere() -> None:
     assert "<script" not in source and policy and "script-src 'none'" in policy
 
 
-def test_scores_without_a_verdict_get_a_plain_sentence(data: ReportData) -> None:
+def test_scores_without_a_verdict_are_not_given_one(data: ReportData) -> None:
     text = Page(build(dataclasses.replace(data, verdict={}))).text
-    assert "UGR+UBR + persona wins 72.4\u202f% against base + persona." in text
+    assert "No verdict yet" in text and "95\u202f% interval 66.9" not in text
 
 
 def test_hostile_text_is_inert_everywhere(data: ReportData) -> None:
@@ -162,7 +162,8 @@ def test_hostile_text_is_inert_everywhere(data: ReportData) -> None:
                 "wanted_high": 1.0,
             }
         ],
-        verdict={"sentence": HOSTILE, "arm": HOSTILE},
+        verdict={"sentence": HOSTILE, "arm": HOSTILE, "judge": HOSTILE},
+        differences=[data.differences[0].model_copy(update={"arm": HOSTILE, "control": HOSTILE, "judge": HOSTILE})],
         personas=[card],
         words={ref: Said(HOSTILE, HOSTILE)},
         pairs=[one],
@@ -170,7 +171,6 @@ def test_hostile_text_is_inert_everywhere(data: ReportData) -> None:
         trainings={HOSTILE: {"steps": 1, "pairs": 1, "held_out": 0, "metrics": {}, "validation": HOSTILE}},
         quarantined={HOSTILE: 1},
         losses=[Loss("conversations", "quarantined", HOSTILE, HOSTILE, HOSTILE)],
-        warnings=[f"`{HOSTILE}`", HOSTILE],
     )
     source = build(hostile)
     page = Page(source)
@@ -191,7 +191,8 @@ def test_long_texts_are_cut_and_the_cut_is_told(data: ReportData) -> None:
 
 def test_one_judge_with_one_user_and_one_seed(data: ReportData) -> None:
     lone = Score.model_validate(data.scores[0].model_dump() | {"users": 1, "seeds": (0,), "low": 0.0, "high": 1.0})
-    text = Page(build(dataclasses.replace(data, scores=[lone], verdict={}))).text
+    named = {"sentence": "So.", "arm": lone.arm, "judge": lone.judge}
+    text = Page(build(dataclasses.replace(data, scores=[lone], verdict=named))).text
     assert "1 user, 960 comparisons" in text and "1 seed " in text
 
 

@@ -37,7 +37,13 @@ def test_each_stage_accounts_for_its_rows_quarantine_included(run: Path) -> None
     assert facts["conversations"].dropped == {"bad_json": 1, "unknown_role": 1}
     assert views.kept(facts["conversations"]) == facts["conversations"].rows_out == 18
     assert views.kept(facts["pairs/ugr"]) == facts["pairs/ugr"].rows_out == 12
+    assert views.kept(facts["model/ugr/seed-0"]) == facts["model/ugr/seed-0"].rows_out == 18
     assert facts["pairs/ubr"].calls["reward"].completion_tokens == 288 * 52
+
+
+def test_what_the_run_took_over_is_marked_and_nothing_else(run: Path) -> None:
+    assert [stage.stage for stage in load(run, ["labels", "personas"]).funnel if stage.reused] == ["labels", "personas"]
+    assert not any(stage.reused for stage in load(run).funnel)
 
 
 def test_everything_lost_is_listed_with_examples(run: Path) -> None:

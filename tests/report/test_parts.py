@@ -9,13 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup, escape
 
+from rlhi.evaluation.control import Difference
 from rlhi.report import charts, text, views
 from rlhi.report.arms import ArmMark, arms, headline, judges
 from rlhi.report.data import LogCounts, ReportData, RoleUse, StageFacts
 from rlhi.report.warnings import find_warnings
 from tests.report.sample import curve, recipe, scores
 
-BASE = ReportData(name="r", recipe=recipe().model_dump(mode="json"), scores=scores())
+VERDICT = {"sentence": "So.", "arm": "UGR+UBR + persona", "judge": "truth"}
+BASE = ReportData(name="r", recipe=recipe().model_dump(mode="json"), scores=scores(), verdict=VERDICT)
 
 
 @given(st.text(max_size=300), st.integers(0, 300), st.integers(0, 300), st.integers(1, 80))
@@ -116,11 +118,13 @@ def test_the_truth_comes_first_and_statistics_last() -> None:
     assert judges(rows) == judges(rows[::-1]) == ["truth", "claude", "gpt", "likelihood"]
 
 
-def test_the_headline_follows_the_verdict_else_the_arm_trained_on_most() -> None:
-    found = headline(BASE)
-    assert found and (found.arm, found.judge, found.turns) == ("UGR+UBR + persona", "truth", "all")
+def test_the_headline_is_the_score_that_the_verdict_names() -> None:
     named = headline(dataclasses.replace(BASE, verdict={"arm": "UBR + persona", "judge": "likelihood"}))
-    assert named and (named.arm, named.judge) == ("UBR + persona", "likelihood")
+    assert named and (named.arm, named.judge, named.turns, named.dimension) == (
+        "UBR + persona", "likelihood", "all", "overall",
+    )  # fmt: skip
+    for verdict in ({}, {"arm": "gone", "judge": "truth"}, {"outcome": "no_scores"}):
+        assert headline(dataclasses.replace(BASE, verdict=verdict)) is None
 
 
 def _with_roles(policy: str, model: str, judges: list[str], *, world: bool) -> ReportData:
@@ -165,25 +169,37 @@ def test_weak_judges_controls_seeds_users_and_lengths_are_warned_of() -> None:
     assert _warned("The only judge is `likelihood`", scores=weak)
     assert not _warned("likelihood", scores=truth)
     assert not _warned("control", scores=truth)
-    winning = [s.model_copy(update={"low": 0.51, "win_rate": 0.6}) for s in truth if s.arm == "wrong persona"]
-    assert _warned("The control “wrong persona” wins too", scores=winning)
     assert _warned("One seed only", scores=[s.model_copy(update={"seeds": (3,)}) for s in truth])
     assert _warned("Only 4 users", scores=[s.model_copy(update={"users": 4}) for s in truth])
     assert _warned("longer", scores=[s.model_copy(update={"length": 80.0}) for s in truth])
     assert not _warned("length alone", scores=[s.model_copy(update={"length": 55.0}) for s in truth])
     assert _warned("2 of 9 rows failed", funnel=[StageFacts("labels", rows_in=9, failed=2)])
     assert _warned("50\u202f% of the records", quarantined={"bad_json": 3}, logs=LogCounts(conversations=3))
-    assert _warned("told by the run", warnings=["told by the run"])
+
+
+@pytest.mark.parametrize(("low", "high", "found", "warned"), [
+    (0.2, 0.3, 0.25, False), (0.02, 0.14, 0.08, True), (-0.03, 0.05, 0.01, True), (-0.2, 0.3, 0.01, False),
+])  # fmt: skip
+def test_a_gain_that_survives_its_control_is_warned_of(low: float, high: float, found: float, warned: bool) -> None:
+    row = Difference(
+        arm="UGR+UBR + persona", control="wrong persona", against="base + persona", judge="truth", win_rate=0.724,
+        control_win_rate=0.724 - found, difference=found, low=low, high=high, n=960, users=36,
+    )  # fmt: skip
+    assert _warned("judged by truth: what is won", differences=[row]) == warned
+    lost = [s.model_copy(update={"low": 0.4}) for s in scores()]
+    assert not _warned("what is won", scores=lost, differences=[row])
 
 
 def test_parts_of_one_step_are_added_up() -> None:
     parts = [
         StageFacts("labels", rows_in=5, rows_out=9, seconds=1.0),
-        StageFacts("replies/a-seed-0", 4, 3, {"x": 1}, 0, 2.0, calls={"policy": RoleUse(4, 1, 10, 20)}),
-        StageFacts("replies/a-seed-1", 4, 2, {"x": 1}, 1, 3.0, calls={"policy": RoleUse(3, 0, 10, 20, 0.5)}),
+        StageFacts("replies/a-seed-0", 4, 3, {"x": 1}, 0, seconds=2.0, calls={"policy": RoleUse(4, 1, 10, 20)}),
+        StageFacts("replies/a-seed-1", 4, 2, {"x": 1}, 1, seconds=3.0, calls={"policy": RoleUse(3, 0, 10, 20)}),
     ]
     one, replies = views.grouped(parts)
     assert one.stage == "labels" and replies.stage == "replies (2 parts)"
     assert (replies.rows_in, replies.rows_out, replies.dropped, replies.failed) == (8, 5, {"x": 2}, 1)
-    assert replies.seconds == 5.0 and replies.calls == {"policy": RoleUse(7, 1, 20, 40, 0.5)}
+    assert replies.seconds == 5.0 and replies.calls == {"policy": RoleUse(7, 1, 20, 40)}
     assert views.kept(replies) == 5
+    trained = views.grouped([StageFacts(f"model/ugr/seed-{n}", 9, 6, {"too_long": 1}, held_out=2) for n in (0, 1)])[0]
+    assert trained.held_out == 4 and views.kept(trained) == trained.rows_out == 12

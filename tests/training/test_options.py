@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from rlhi.training.reference import model_fingerprint
 from rlhi.training.step import side_logps
 from rlhi.training.tokenize import encode_all
 from rlhi.training.train import train
+from rlhi.training.trainer import PairTrainer
 from tests.models.tiny import make_tiny_model
 from tests.training.sample import BOTH, make_pairs
 from tests.training.test_resume import Stopped, contents, run, settings_for
@@ -225,3 +227,17 @@ def test_checkpointed_activations_are_computed_again(tiny: Path, method: str) ->
         passes.append(len(calls))
     assert passes == [1, 2]
     assert held[1] < held[0] / 2
+
+
+def test_a_measurement_is_found_again_whatever_was_logged_after_it() -> None:
+    """A callback may add rows of its own to the history."""
+    history = [{"step": 3, "validation": {"loss": 0.5, "accuracy": 0.75}}, {"step": 3, "train_runtime": 9.0}]
+
+    class FakeTrainer:
+        objective = SimpleNamespace(metrics=("accuracy",))
+        state = SimpleNamespace(global_step=3, log_history=history)
+        validations = PairTrainer.validations
+
+    evaluate: Any = PairTrainer.evaluate
+    found = evaluate(FakeTrainer())
+    assert found == {"eval_loss": 0.5, "eval_accuracy": 0.75} and len(history) == 2

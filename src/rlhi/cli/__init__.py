@@ -9,7 +9,8 @@ from rlhi.errors import RlhiError, UsageError
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 some rows or a stage failed, 2 wrong usage, 3 stopped by budget."""
+    """Entry point. Exit codes: 0 done, 1 some rows or a stage failed, 2 wrong usage, 3 a back end of yours
+    raised `BudgetError`."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from rlhi.cli.app import app, complain

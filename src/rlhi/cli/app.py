@@ -73,7 +73,15 @@ def run(recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")]
 def ingest(
     logs: Annotated[list[str], typer.Argument(help="Files, folders, globs, or hub:owner/dataset.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the run to make.")],
-    format_: Annotated[str, typer.Option("--format", help="Name of a reader; auto finds it.")] = "auto",
+    *,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="lmsys, wildchat, chatgpt, openwebui, openai, sharegpt, or a reader of a plugin; auto finds it.",
+        ),
+    ] = "auto",
+    mapping: Annotated[str | None, typer.Option("--mapping", help="YAML file that names your own columns.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the recipe of a run that is there.")] = False,
     settings: Settings = None,
 ) -> None:
@@ -84,7 +92,7 @@ def ingest(
     data: dict[str, Any] = {
         "name": out.name,
         "runs": str(out.parent),
-        "logs": {"paths": logs, "format": format_},
+        "logs": {"paths": logs, "format": format_, "mapping": mapping},
     }
     override(data, settings or [])
     recipe = from_data(data, "the command line")

@@ -1,4 +1,4 @@
-"""The 95 % interval of a win rate whose verdicts come in clusters, one per user."""
+"""The 95 % interval of a win rate, or of a difference of two, whose verdicts come in clusters, one per user."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 LEVEL = 0.95
 FLOOR = 0.1
 """Least standard error of a resample, as a share of the sample's own: a resample of like users has none."""
+FEW_USERS = 10
 CELLS = 4_000_000
 """Most numbers drawn at once."""
 
@@ -34,10 +35,40 @@ def win_rate_interval(sums: Floats, counts: Floats, resamples: int, rng: np.rand
     spread = _linearised_error(sums, counts)
     if spread < 1e-9:
         return _wilson(rate, users)
+    low, high = _bootstrap(sums, counts, spread, resamples, rng)
+    return max(0.0, min(rate, low)), min(1.0, max(rate, high))
+
+
+def difference_interval(sums: Floats, counts: Floats, resamples: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Interval of the mean difference of paired comparisons, `sums.sum() / counts.sum()`, in [−1, 1].
+
+    `sums[i]` adds up user i's `counts[i]` differences, each from −1 to 1. The bootstrap is that of
+    `win_rate_interval`. Where all users are alike, up to a share q of users may still be otherwise, by as much as can
+    be; q is the upper end of the Wilson interval for none of so many users. Fewer than `FEW_USERS` users say little of
+    their own spread, so that the interval is at least that wide. One user gives [−1, 1].
+    """
+    users = len(sums)
+    if users < 2:
+        return -1.0, 1.0
+    mean = float(sums.sum() / counts.sum())
+    unlike = _wilson(0.0, users)[1]
+    least = mean - unlike * (mean + 1), mean + unlike * (1 - mean)
+    spread = _linearised_error(sums, counts)
+    if spread < 1e-9:
+        return least
+    low, high = _bootstrap(sums, counts, spread, resamples, rng)
+    if users < FEW_USERS:
+        low, high = min(low, least[0]), max(high, least[1])
+    return max(-1.0, min(mean, low)), min(1.0, max(mean, high))
+
+
+def _bootstrap(
+    sums: Floats, counts: Floats, spread: float, resamples: int, rng: np.random.Generator
+) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(_studentised(sums, counts, spread, resamples, rng), [tail, 1 - tail])
-    error = _jackknife_error(sums, counts)
-    return max(0.0, min(rate, rate - float(high) * error)), min(1.0, max(rate, rate - float(low) * error))
+    error, mean = _jackknife_error(sums, counts), float(sums.sum() / counts.sum())
+    return mean - float(high) * error, mean - float(low) * error
 
 
 def _studentised(sums: Floats, counts: Floats, spread: float, resamples: int, rng: np.random.Generator) -> Floats:

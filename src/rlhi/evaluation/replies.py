@@ -7,7 +7,7 @@ from typing import Literal
 
 from rlhi.evaluation.turns import EvalTurn
 from rlhi.flow.stage import Context, Drop, Stage
-from rlhi.models.base import ChatRequest, Sampling
+from rlhi.models.base import ChatRequest, Sampling, TooLong
 from rlhi.personas.render import prompt
 from rlhi.records import Reply
 
@@ -42,9 +42,11 @@ class ReplyStage(Stage[EvalTurn, Reply]):
         ]
         model = ctx.model("policy")
         sampling = Sampling(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, seed=self.seed)
-        answer = await model.complete(
-            ChatRequest(model=model.model, messages=prompt(lines, row.context), sampling=sampling)
-        )
+        request = ChatRequest(model=model.model, messages=prompt(lines, row.context), sampling=sampling)
+        try:
+            answer = await model.complete(request)
+        except TooLong as error:
+            return Drop("prompt_too_long", str(error))
         return [
             Reply(
                 arm=self.arm,

@@ -14,6 +14,9 @@ What is repaired is flagged, what is not is quarantined; with `repair_roles: fal
 | a message over `max_message_chars` | quarantine | `message_too_long` |
 | times that run backwards | the order of the log stays: it is what the model saw | `times_out_of_order` |
 | offsets instead of times | see `times.py` | `relative_time` |
+| thoughts, and what the person never saw | always left out by the reader | `dropped_thoughts`, `dropped_hidden` |
+| other branches of a tree | an entry of its own in quarantine for each, see `readers/trees.py` | `branches`, … |
+| an export that does not say whose it is | one user for all of them, see `readers/chatgpt.py` | `unknown_owner` |
 | no user id | a user of its own, `anonymous-…`: nothing can be learnt over conversations | `no_user_id` |
 | toxic, redacted, other languages | kept and flagged, or quarantine | `toxic`, `redacted`, `language` |
 

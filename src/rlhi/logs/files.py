@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rlhi.errors import StageError, UsageError
+from rlhi.logs.readers.chatgpt import ACCOUNT
 from rlhi.logs.rows import Row, file_rows
 from rlhi.logs.tables import Columns
 from rlhi.records import Quarantined
+from rlhi.settings import Logs
 
 HUB = "hub:"
 
@@ -41,12 +43,6 @@ def rows(paths: tuple[str, ...], columns: Columns) -> Iterator[Row | Quarantined
         yield from stream
 
 
-def find(paths: tuple[str, ...]) -> list[str]:
-    """Names of all files and hub datasets, each once. Raises `UsageError` naming what is not there."""
-    found, hubs = expand(paths)
-    return [*map(str, found), *map(str, hubs)]
-
-
 def expand(paths: tuple[str, ...]) -> tuple[list[Path], list[Hub]]:
     """The files and hub datasets that `paths` name, sorted, each once. Raises `UsageError` naming what is not there."""
     found: dict[str, Path] = {}
@@ -59,6 +55,13 @@ def expand(paths: tuple[str, ...]) -> tuple[list[Path], list[Hub]]:
             real = os.path.realpath(file)
             found[real] = min(file, found.get(real, file), key=lambda name: (len(name.parts), name))
     return [file for _, file in sorted(found.items())], [Hub(*hub) for hub in sorted(hubs)]
+
+
+def beside(files: list[Path], logs: Logs) -> list[Path]:
+    """What is read with the files but is no log: the mapping file, and the accounts of exports."""
+    accounts = sorted({file.parent / ACCOUNT for file in files} - set(files))
+    mapping = [Path(logs.mapping).expanduser()] if logs.mapping is not None else []
+    return mapping + [account for account in accounts if account.is_file()]
 
 
 def _local(path: str) -> list[Path]:

@@ -13,6 +13,7 @@ from rlhi.logs import languages, readers
 from rlhi.logs.clean import clean
 from rlhi.logs.duplicates import Placed, placed, unique
 from rlhi.logs.files import rows
+from rlhi.logs.gather import mapped
 from rlhi.logs.readers.base import RawMessage
 from rlhi.logs.rows import Row, printable
 from rlhi.logs.split import split
@@ -34,7 +35,8 @@ class Ingested:
     quarantined: list[Quarantined]
     """What could not be used, by file and line. Line 0 = a whole file without one readable record."""
     read: int
-    """Records met: lines, elements or rows. The piece at which a stream breaks off counts as one."""
+    """Records met: lines, elements or rows, and the branches that a row's tree has beside its conversation; where each
+    row is a message, conversations. The piece at which a stream breaks off counts as one."""
     reasons: dict[str, int]
     """Entries of `quarantined` by reason, most frequent first."""
     users: int
@@ -59,9 +61,9 @@ def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None 
 
     `on_progress` is told of so many more records that were read, `Ingested.read` in all. The result depends on the
     content of the files, `settings` and `seed` alone. Raises `UsageError` for a path, a format or a language that there
-    is not.
+    is not, or for a mapping file that does not fit them.
     """
-    formats = readers.choose(settings.format)
+    formats = readers.chosen(settings)
     languages.check(settings.languages)
     found: list[Placed] = []
     quarantined: list[Quarantined] = []
@@ -70,13 +72,17 @@ def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None 
     def columns(present: Collection[str]) -> Collection[str]:
         return {name for reader in formats for name in reader.columns(present)}
 
-    for row in rows(settings.paths, columns):
-        read += row.line > 0
-        one = _one(row, formats, settings) if isinstance(row, Row) else row
-        if isinstance(one, Placed):
-            found.append(one)
-        else:
-            quarantined.append(one)
+    source = rows(settings.paths, columns)
+    for reader in formats:
+        if isinstance(reader, readers.MappedReader):
+            source = mapped(source, reader)
+    for row in source:
+        for one in _each(row, formats, settings) if isinstance(row, Row) else (row,):
+            read += one.line > 0
+            if isinstance(one, Placed):
+                found.append(one)
+            else:
+                quarantined.append(one)
         if on_progress and read - told >= STEP:
             on_progress(read - told)
             told = read
@@ -94,17 +100,26 @@ def ingest(settings: Logs, seed: int, on_progress: Callable[[int], None] | None 
     )
 
 
-def _one(row: Row, formats: tuple[readers.Reader, ...], settings: Logs) -> Placed | Quarantined:
-    """Read and clean one row; a reader that fails on it costs this row alone."""
+def _each(row: Row, formats: tuple[readers.Reader, ...], settings: Logs) -> Iterator[Placed | Quarantined]:
+    """Read and clean one row: its conversation, and what else it holds; a reader that fails costs this row alone."""
     if not isinstance(row.data, dict):
-        return row.fault("not_an_object", f"a record is a JSON object, got {type(row.data).__name__}")
+        yield row.fault("not_an_object", f"a record is a JSON object, got {type(row.data).__name__}")
+        return
+    asides: list[readers.BadRecord] = []
     try:
-        raw = readers.detect(formats, row.data).read(row.data)
-        return placed(clean(raw, settings), row.file, row.line)
+        reader = readers.detect(formats, row.data)
+        raw = reader.read(row.data)
+        asides = raw.asides
+        if raw.user_id is None and isinstance(reader, readers.OwnedReader):
+            raw.user_id, known = reader.owner(row.file)
+            raw.flags |= set() if known else {"unknown_owner"}
+        yield placed(clean(raw, settings), row.file, row.line)
     except readers.BadRecord as bad:
-        return row.fault(bad.reason, bad.detail)
+        yield row.fault(bad.reason, bad.detail)
     except Exception as error:
-        return row.fault("reader_error", f"{type(error).__name__}: {error}")
+        yield row.fault("reader_error", f"{type(error).__name__}: {error}")
+    for aside in asides:
+        yield row.fault(aside.reason, aside.detail)
 
 
 def _split(kept: list[Placed], settings: Logs, seed: int) -> list[Conversation]:

@@ -41,7 +41,8 @@ class ChatRequest(Record):
     json_schema: dict[str, Any] | None = None
     """JSON schema that the answer must follow, where the server can enforce it."""
     sample: int = 0
-    """Number of the try: another number asks again for what is otherwise the same request."""
+    """Number of the try: another number asks again for what is otherwise the same request. The store counts up here,
+    in what is sent, how often an answer to the request was rejected."""
 
 
 class ScoreRequest(Record):
@@ -70,7 +71,7 @@ class Choice(Record):
     text: str
     """The answer."""
     finish: Literal["stop", "length"]
-    """`length` = cut at `max_tokens`; never stored as an answer where JSON was asked for."""
+    """`length` = cut at `max_tokens`."""
 
 
 class Completion(Record):
@@ -127,6 +128,10 @@ class ScoringModel(ChatModel, Protocol):
 
 class ModelError(RlhiError):
     """A call failed for good: retrying the same request cannot help."""
+
+
+class TooLong(ModelError):
+    """A chat is longer than the model reads."""
 
 
 class Transient(ModelError):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from rlhi.errors import first_line
 from rlhi.models.base import ModelError
 from rlhi.models.decoding import Row, bucket
 
@@ -153,12 +154,11 @@ def _explain(error: Exception) -> ModelError:
     if isinstance(error, ModelError):
         return error
     if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
-        failure = ModelError(f"out of memory; lower this model's `batch_size` in the recipe ({_line(error)})")
+        failure = ModelError(
+            "out of memory; lower this model's `batch_size` in the recipe, under `models`, or under `local` for the "
+            f"policy in this process ({first_line(error)})"
+        )
     else:
-        failure = ModelError(f"the model failed: {type(error).__name__}: {_line(error)}")
+        failure = ModelError(f"the model failed: {type(error).__name__}: {first_line(error)}")
     failure.__cause__ = error
     return failure
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

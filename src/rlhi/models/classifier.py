@@ -9,10 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rlhi.errors import UsageError
+from rlhi.errors import UsageError, first_line
 from rlhi.models import weights
-from rlhi.models.base import ChatRequest, Completion, ModelError, ScoreAnswer, ScoreRequest, Usage
+from rlhi.models.base import ChatRequest, Completion, ModelError, ScoreAnswer, ScoreRequest, TooLong, Usage
+from rlhi.models.placement import full_name, placement
 from rlhi.models.templates import Template
+from rlhi.models.tokenizer import load_tokenizer
 from rlhi.settings import Model
 
 
@@ -33,9 +35,8 @@ class ClassifierModel:
 
     @property
     def model(self) -> str:
-        """Name, digest of weights, configuration and tokenizer, and precision where it is not the usual one."""
-        precision = "" if self._settings.dtype == "auto" else f"+{self._settings.dtype}"
-        return f"{Path(self._settings.model).name}@{self._fingerprint}{precision}"
+        """Name, digest of weights, configuration and tokenizer, and a precision below float32."""
+        return full_name(self._settings, self._fingerprint)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Refuse: it only scores."""
@@ -66,12 +67,7 @@ class _Engine:
     def __init__(self, folder: Path, settings: Model) -> None:
         import torch
 
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = settings.dtype
-        if dtype == "auto":
-            dtype = "float32" if device == "cpu" else "bfloat16"
+        device, dtype = placement(settings)
         self._folder = folder
         self._size = settings.batch_size
         self._model = _load(folder, getattr(torch, dtype)).to(device).eval()
@@ -83,9 +79,7 @@ class _Engine:
 
     @cached_property
     def _template(self) -> Template:
-        from transformers import AutoTokenizer
-
-        return Template(AutoTokenizer.from_pretrained(weights.tokenizer_folder(self._folder), local_files_only=True))
+        return Template(load_tokenizer(self._folder))
 
     @cached_property
     def _kernel(self) -> Any:
@@ -100,7 +94,7 @@ class _Engine:
         chats = [self._template.chat(request.messages, reply) for reply in request.replies]
         longest = max(map(len, chats), default=0)
         if self._limit is not None and longest > self._limit:
-            raise ModelError(f"context too long: chat and reply are {longest} tokens, the model reads {self._limit}")
+            raise TooLong(f"context too long: chat and reply are {longest} tokens, the model reads {self._limit}")
         values = scoring.rewards(self._model, chats, self._size, self._kernel)
         lengths = tuple(map(len, chats))
         return ScoreAnswer(rewards=tuple(values), tokens=lengths, usage=Usage(prompt_tokens=sum(lengths)))
@@ -119,8 +113,9 @@ def _load(folder: Path, dtype: Any) -> Any:
             output_loading_info=True,
         )
     except Exception as error:  # the loaders raise a dozen types for files that are broken or unknown to them
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UsageError(f"cannot load the reward model in {folder}: {type(error).__name__}: {reason}") from error
+        raise UsageError(
+            f"cannot load the reward model in {folder}: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if loaded["missing_keys"]:
         missing = ", ".join(sorted(loaded["missing_keys"])[:3])
         raise UsageError(f"{folder} is no reward model: it has no weights for {missing}")

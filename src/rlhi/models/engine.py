@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import transformers
 
-from rlhi.errors import UsageError
+from rlhi.errors import UsageError, first_line
 from rlhi.models import decoding, scoring, weights
-from rlhi.models.base import ChatRequest, Choice, Completion, ModelError, ScoreAnswer, ScoreRequest, Usage
+from rlhi.models.base import ChatRequest, Choice, Completion, ModelError, ScoreAnswer, ScoreRequest, TooLong, Usage
 from rlhi.models.batching import Pool
 from rlhi.models.decoding import Row
 from rlhi.models.templates import Template
@@ -59,7 +59,7 @@ class Engine:
         replies = [self._template.reply(request.messages, reply) for reply in request.replies]
         longest = len(prompt) + max((len(reply) for reply in replies), default=0)
         if self._limit is not None and longest > self._limit:
-            raise ModelError(f"context too long: chat and reply are {longest} tokens, the model reads {self._limit}")
+            raise TooLong(f"context too long: chat and reply are {longest} tokens, the model reads {self._limit}")
         tokens = tuple(len(reply) for reply in replies)
 
         def run() -> ScoreAnswer:
@@ -84,7 +84,7 @@ class Engine:
         if not prompt:
             raise ModelError("the chat template makes no prompt of this chat")
         if self._limit is not None and len(prompt) >= self._limit:
-            raise ModelError(f"context too long: the prompt is {len(prompt)} tokens, the model reads {self._limit}")
+            raise TooLong(f"context too long: the prompt is {len(prompt)} tokens, the model reads {self._limit}")
         return prompt
 
     def _write(self, rows: Sequence[Row], stopped: Callable[[], bool]) -> None:
@@ -114,8 +114,7 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
 
             model = PeftModel.from_pretrained(model, folder).merge_and_unload()
     except Exception as error:  # the loaders raise a dozen types for files that are broken or unknown to them
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UsageError(f"cannot load the model in {folder}: {type(error).__name__}: {reason}") from error
+        raise UsageError(f"cannot load the model in {folder}: {type(error).__name__}: {first_line(error)}") from error
     finally:
         if bars:
             hub.enable_progress_bar()

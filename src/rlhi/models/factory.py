@@ -35,13 +35,14 @@ def open_model(settings: Model, *, store: Store, meter: Meter, role: str) -> Sco
     tally = meter.tally(role, backend.model)
     slots = None if getattr(backend, "unlimited", False) else settings.concurrency
     limited = Limited(backend, slots, tally)
-    return Cached(Filled(Retrying(limited, settings.retries, tally)), store, tally)
+    retrying = Retrying(limited, settings.retries, tally)
+    return Cached(Filled(retrying), store, tally, thinking_tokens=settings.thinking_tokens)
 
 
 def identify(settings: Model) -> str:
     """What tells the model from every other. Raises `UsageError` where the settings cannot work."""
     name: str = open_backend(settings).model
-    return name
+    return f"{name}+{settings.thinking_tokens} thinking tokens" if settings.thinking_tokens else name
 
 
 async def check(settings: Model, store: Store | None = None) -> None:

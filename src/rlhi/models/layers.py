@@ -232,12 +232,14 @@ class _Flight:
 class Cached(Layer):
     """Looks an answer up in the store before it asks, and stores what it is given.
 
-    The same request asked for while it is under way is not sent again. Errors are never stored, nor is an answer that
-    was cut off where JSON was asked for.
+    The same request asked for while it is under way is not sent again. Errors are never stored, and `reject` forgets an
+    answer that nobody can use: then the request is asked for anew, with another seed.
     """
 
-    def __init__(self, inner: ChatModel, store: Store, tally: Tally | None = None) -> None:
+    def __init__(self, inner: ChatModel, store: Store, tally: Tally | None = None, *, thinking_tokens: int = 0) -> None:
         super().__init__(inner)
+        self.thinking_tokens = thinking_tokens
+        """Tokens that the model may think before an answer in JSON."""
         self._store = store
         self._tally = tally or Tally()
         self._flights: dict[bytes, _Flight] = {}
@@ -250,13 +252,16 @@ class Cached(Layer):
             return stored
 
         async def ask() -> Completion:
-            answer = await self.inner.complete(request)
-            cut = request.json_schema is not None and any(choice.finish == "length" for choice in answer.choices)
-            if not cut:
-                self._store.put(request, answer)
+            again = request.sample + self._store.rejections(request)
+            answer = await self.inner.complete(request.model_copy(update={"sample": again}))
+            self._store.put(request, answer)
             return answer
 
         return await self._once(request, ask)
+
+    def reject(self, request: ChatRequest) -> None:
+        """Forget the answer to `request`, which cannot be used."""
+        self._store.reject(request)
 
     async def score(self, request: ScoreRequest) -> ScoreAnswer:
         """The stored answer, or a new one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from rlhi.errors import UsageError
-from rlhi.models.base import ChatRequest, Choice, Completion, ModelError, Transient, Unreachable, Usage
+from rlhi.models.base import ChatRequest, Choice, Completion, ModelError, TooLong, Transient, Unreachable, Usage
 from rlhi.settings import Model
 
 PASSING = {408, 425, 429}
@@ -27,10 +28,19 @@ _TOO_LONG = re.compile(
     r"context[_ ](?:length|window|size)|maximum context|too long|too many tokens|max_model_len", re.I
 )
 _WRONG_MODEL = re.compile(
-    r"model\b.{0,200}(?:not found|not exist|unknown|invalid)|(?:unknown|invalid) model|pinned to", re.I | re.S
+    r"\bmodel:? ?\S* (?:is |was |does |could |cannot )?(?:not |be )*(?:found|exist|available|unknown|invalid)\b"
+    r"|(?:unknown|invalid) model\b|no such model|pinned to",
+    re.I,
 )
+_WRONG_MODEL_CODES = {"model_not_found", "model_not_available", "invalid_model", "unknown_model"}
 _NO_CREDIT = re.compile(r"insufficient_quota|exceeded your current quota|billing", re.I)
-_REFUSED_FIELD = re.compile(r"unsupported|unexpected|unknown|unrecognized|not supported|not permitted|extra", re.I)
+_REFUSED_FIELD = re.compile(
+    r"unsupported|unexpected|unknown|unrecognized|not support|not permitted|not allowed|extra|deprecated|cannot both",
+    re.I,
+)
+_CAN_DO_WITHOUT = ("max_tokens", "seed", "n", "top_p", "temperature")
+"""Fields that are left out where a server refuses them; `max_tokens` is then called `max_completion_tokens`."""
+_LOG = logging.getLogger(__name__)
 
 
 class OpenAIModel:
@@ -42,6 +52,7 @@ class OpenAIModel:
         base = (settings.base_url or "").rstrip("/")
         if not re.match(r"https?://[^/\s]+", base):
             raise UsageError(f"base_url {settings.base_url!r} is no address; write it like http://localhost:8000/v1")
+        self._place = hashlib.sha256(base.encode()).hexdigest()[:8]
         self._base = base
         self._url = f"{base}/chat/completions"
         self._secret = ""
@@ -57,8 +68,8 @@ class OpenAIModel:
 
     @property
     def model(self) -> str:
-        """The name that the server knows, where it is served, and whether it is held to a schema."""
-        return f"{self._settings.model}@{self._base}" + ("+json_schema" if self._settings.json_schema else "")
+        """The name that the server knows, a digest of its address, and whether it is held to a schema."""
+        return f"{self._settings.model}@{self._place}" + ("+json_schema" if self._settings.json_schema else "")
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Ask once. The answer may hold fewer choices than `request.n`, where the server ignores `n`."""
@@ -70,6 +81,8 @@ class OpenAIModel:
             field = self._refused_field(status, text, payload)
             if field is None:
                 raise self._failure(status, headers, text)
+            if field != "max_tokens" and field not in self._left_out:
+                _LOG.warning("%s refuses the field %r, which is left out from now on", self._url, field)
             self._left_out.add(field)
 
     async def check(self, probe: ChatRequest) -> Completion | None:
@@ -129,10 +142,11 @@ class OpenAIModel:
 
     def _refused_field(self, status: int, text: str, payload: dict[str, Any]) -> str | None:
         """A field that this server does not know and that we can do without."""
-        if status not in (400, 422) or not _REFUSED_FIELD.search(text):
+        said, fields = _error(text)
+        if status not in (400, 422) or not _REFUSED_FIELD.search(said):
             return None
-        named = set(re.findall(r"[\"'`\\]?\b(max_tokens|seed|n)\b", text))
-        return next((field for field in ("max_tokens", "seed", "n") if field in named & set(payload)), None)
+        named = {fields.get("param"), *re.findall(rf"\b({'|'.join(_CAN_DO_WITHOUT)})\b", said)}
+        return next((field for field in _CAN_DO_WITHOUT if field in named and field in payload), None)
 
     def _failure(self, status: int, headers: Any, text: str) -> ModelError:
         said = self._said(text)
@@ -146,8 +160,9 @@ class OpenAIModel:
             hint = f"check the key in {variable}" if variable else "name the variable that holds its key in api_key_env"
             return Unreachable(f"{where} refuses access: {said}; {hint}")
         if status == 413 or (status in (400, 422) and _TOO_LONG.search(text)):
-            return ModelError(f"context too long for {self._settings.model}: {said}")
-        if status in (404, 405) or _WRONG_MODEL.search(text):
+            return TooLong(f"context too long for {self._settings.model}: {said}")
+        message, fields = _error(text)
+        if status in (404, 405) or fields.get("code") in _WRONG_MODEL_CODES or _WRONG_MODEL.search(message):
             return Unreachable(
                 f"{where} does not serve the model {self._settings.model!r}, or base_url is wrong (it ends in "
                 f"/v1): {said}"
@@ -155,16 +170,24 @@ class OpenAIModel:
         return ModelError(f"{where} refuses the request: {said}")
 
     def _said(self, text: str) -> str:
-        try:
-            data = json.loads(text)
-            error = data.get("error") or data.get("detail") or data.get("message") or data
-            text = error.get("message", text) if isinstance(error, dict) else str(error)
-        except (ValueError, AttributeError):
-            pass  # not JSON: shown as it is
+        text = _error(text)[0]
         if self._secret:
             text = text.replace(self._secret, "***")
-        text = " ".join(str(text).split())
         return text[:SHOWN_CHARS] + ("…" if len(text) > SHOWN_CHARS else "") or "no message"
+
+
+def _error(text: str) -> tuple[str, dict[str, Any]]:
+    """What a server says in a body that reports an error, on one line, and the error's fields (`code`, `param`)."""
+    fields: dict[str, Any] = {}
+    try:
+        data = json.loads(text)
+        error = data.get("error") or data.get("detail") or data.get("message") or data
+        if isinstance(error, dict):
+            fields = {name: value for name, value in error.items() if isinstance(value, str)}
+        text = fields.get("message", text) if isinstance(error, dict) else str(error)
+    except (ValueError, AttributeError):
+        pass  # not JSON: shown as it is
+    return " ".join(text.split()), fields
 
 
 def _completion(text: str, n: int) -> Completion:

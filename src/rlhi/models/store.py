@@ -21,7 +21,10 @@ from rlhi.errors import RlhiError
 from rlhi.models.base import ChatRequest, Completion, ScoreAnswer, ScoreRequest
 from rlhi.records import digest
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, checksum INTEGER NOT NULL, body BLOB NOT NULL)"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, checksum INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS rejected (key BLOB PRIMARY KEY, times INTEGER NOT NULL);
+"""
 _BUSY_SECONDS = 60.0
 
 
@@ -47,7 +50,7 @@ class Store:
             self._db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, check_same_thread=False, isolation_level=None)
             self._write_ahead()
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
+            self._db.executescript(_SCHEMA)
 
     @overload
     def get(self, request: ChatRequest) -> Completion | None: ...
@@ -74,6 +77,21 @@ class Store:
         values = (key_of(request), zlib.crc32(body), body)
         with self._lock, self._readable():
             self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", values)
+
+    def reject(self, request: ChatRequest) -> None:
+        """Forget an answer that could not be used, and count that. Raises `StoreError`."""
+        key = (key_of(request),)
+        with self._lock, self._readable():
+            self._db.execute(
+                "INSERT INTO rejected VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET times = times + 1", key
+            )
+            self._db.execute("DELETE FROM answers WHERE key = ?", key)
+
+    def rejections(self, request: ChatRequest) -> int:
+        """How often an answer to `request` was rejected. Raises `StoreError`."""
+        with self._lock, self._readable():
+            row = self._db.execute("SELECT times FROM rejected WHERE key = ?", (key_of(request),)).fetchone()
+        return int(row[0]) if row else 0
 
     def count(self) -> int:
         """Number of stored answers. Raises `StoreError`."""

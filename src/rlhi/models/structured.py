@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from rlhi.models.base import ChatModel, ChatRequest, ModelError, Sampling
+from rlhi.models.layers import Cached
 from rlhi.records import ChatMessage
 
 T = TypeVar("T", bound=BaseModel)
@@ -39,18 +40,27 @@ async def ask(
     sampling: Sampling,
     check: Callable[[T], str | None] | None = None,
     mend: Callable[[T], T] | None = None,
+    keep_bad: bool = False,
 ) -> T:
     """Ask for JSON that fits `answer` and that `check` has no complaint about.
 
     The first unusable answer is sent back with what is wrong with it. Where the second is unusable too, the last one
     that only `check` complained about is mended by `mend`, if that is given. Raises `BadAnswer` where there is none,
     and whatever `ModelError` the model raises.
+
+    The store forgets what led to a `BadAnswer`, so that a later run asks anew; `keep_bad` keeps it, for a caller to
+    whom an unusable answer is a result. A model with `thinking_tokens` has as many beyond `sampling.max_tokens`.
     """
     schema = answer.model_json_schema()
     chat = tuple(messages)
+    store = model if isinstance(model, Cached) else None
+    if store and store.thinking_tokens:
+        sampling = sampling.model_copy(update={"max_tokens": sampling.max_tokens + store.thinking_tokens})
+    asked: list[ChatRequest] = []
     doubtful: T | None = None
     for last_try in (False, True):
         request = ChatRequest(model=model.model, messages=chat, sampling=sampling, json_schema=schema)
+        asked.append(request)
         choice = (await model.complete(request)).choices[0]
         found = parse(choice.text, answer)
         if isinstance(found, answer):
@@ -71,6 +81,11 @@ async def ask(
         )
     if doubtful is not None and mend:
         return mend(doubtful)
+    if store and not keep_bad:
+        for request in asked:
+            store.reject(request)
+    if choice.finish == "length":
+        complaint += "; a model that thinks before it answers needs `thinking_tokens` in the recipe"
     raise BadAnswer(complaint, choice.text)
 
 

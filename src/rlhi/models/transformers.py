@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhi.errors import UsageError
 from rlhi.models import weights
 from rlhi.models.base import ChatRequest, Completion, ScoreAnswer, ScoreRequest
+from rlhi.models.placement import full_name, placement
+from rlhi.models.tokenizer import load_tokenizer
 from rlhi.settings import Model
 
 if TYPE_CHECKING:
@@ -35,13 +36,8 @@ class _Shared:
 _loaded: dict[tuple[str, ...], _Shared] = {}
 
 
-def release() -> None:
-    """Free the weights that nobody uses: those of the last model stay in memory, for the next stage may want them."""
-    with _lock:
-        _free_idle()
-
-
 def _free_idle() -> None:
+    """Free the weights that nobody uses: those of the last model stay in memory, for the next stage may want them."""
     for key in [key for key, shared in _loaded.items() if not shared.users]:
         _loaded.pop(key).engine.close()
 
@@ -65,31 +61,17 @@ class TransformersModel:
         """Where its files lie."""
         self._settings = settings
         self._fingerprint = weights.fingerprint(self.folder)
-        self._dtype = settings.dtype
         self._key: tuple[str, ...] | None = None
 
     @property
     def model(self) -> str:
-        """Name, digest of weights, configuration and tokenizer, and precision where it is not the usual one."""
-        precision = "" if self._dtype == "auto" else f"+{self._dtype}"
-        return f"{Path(self._settings.model).name}@{self._fingerprint}{precision}"
+        """Name, digest of weights, configuration and tokenizer, and a precision below float32."""
+        return full_name(self._settings, self._fingerprint)
 
     @cached_property
     def tokenizer(self) -> Any:
         """Its tokenizer. Raises `UsageError` when it cannot be read."""
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(
-                weights.tokenizer_folder(self.folder), local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:  # the loaders raise a dozen types for files that are broken or unknown to them
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UsageError(f"cannot load the tokenizer in {self.folder}: {reason}") from error
-
-    def count_tokens(self, text: str) -> int:
-        """Length of `text` in this model's tokens, without special ones."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return load_tokenizer(self.folder)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Answer a request."""
@@ -102,7 +84,7 @@ class TransformersModel:
         return await asyncio.wrap_future(engine.score(request))
 
     async def close(self) -> None:
-        """Let go of the engine. Its weights stay in memory until another model is loaded, or `release()`."""
+        """Let go of the engine. Its weights stay in memory until another model is loaded."""
         with _lock:
             if self._key is not None:
                 _loaded[self._key].users -= 1
@@ -114,19 +96,12 @@ class TransformersModel:
         return await asyncio.to_thread(self._open)
 
     def _open(self) -> Engine:
-        import torch
-
         from rlhi.models.engine import Engine
 
         with _lock:
             if self._key is not None:
                 return _loaded[self._key].engine
-            device = self._settings.device
-            if device == "auto":
-                device = "cuda" if torch.cuda.is_available() else "cpu"
-            dtype = self._dtype
-            if dtype == "auto":
-                dtype = "float32" if device == "cpu" else "bfloat16"
+            device, dtype = placement(self._settings)
             size = self._settings.batch_size
             key = (str(self.folder.resolve()), self._fingerprint, device, dtype, str(size))
             shared = _loaded.get(key)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from rlhi.errors import UsageError
+from rlhi.errors import UsageError, first_line
 
 _FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
 _IDENTITY = (
@@ -104,9 +104,8 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"the hub does not give the model {name!r}: {reason}; check the name and your token"
+            f"the hub does not give the model {name!r}: {first_line(error)}; check the name and your token"
         ) from error
 
 
@@ -130,6 +129,15 @@ def base_of(folder: Path) -> str | None:
     if not isinstance(base, str) or not base:
         raise UsageError(f"{config}: base_model_name_or_path is missing, the model that the adapter changes")
     return base
+
+
+def context_length(folder: Path) -> int | None:
+    """Most tokens that the model in `folder` reads, prompt and reply together; None where its files do not say it."""
+    base = base_of(folder)
+    config = orjson.loads(((find(base) if base else folder) / "config.json").read_bytes())
+    told = config.get("text_config") or config
+    length = told.get("max_position_embeddings", told.get("n_positions"))
+    return length if isinstance(length, int) else None
 
 
 def fingerprint(folder: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rlhi.flow.stage import Context, Drop
-from rlhi.models.base import ChatModel, ChatRequest, Sampling
+from rlhi.models.base import ChatModel, ChatRequest, Sampling, TooLong
 from rlhi.personas.render import prompt
 from rlhi.recipe import Rollout
 from rlhi.records import ChatMessage, GateResult, PreferencePair, Provenance, digest
@@ -33,6 +33,11 @@ def too_long(ctx: Context, lines: Sequence[str], context: Sequence[ChatMessage],
     """A drop where the prompt is longer than `most` of the policy's tokens."""
     tokens = sum(ctx.resources["count_tokens"](message.content) for message in prompt(lines, context))
     return Drop("prompt_too_long", f"{tokens} tokens > {most}") if tokens > most else None
+
+
+def unread(error: TooLong) -> Drop:
+    """A drop where a model did not read what it was given."""
+    return Drop("prompt_too_long", str(error))
 
 
 def length_gate(chosen: str, rejected: str, most: float) -> GateResult:

@@ -15,6 +15,7 @@ from rlhi.records import (
     LabelledTurn,
     PersonaCard,
     Record,
+    TurnRef,
     digest,
 )
 
@@ -43,7 +44,7 @@ class RewriteTask(Record):
     persona_version: int
     """Version of that card."""
     wishes: tuple[str, ...]
-    """The feedback as persona lines, for a reward model."""
+    """The facets that the feedback says, as persona lines; empty where none is read in it."""
 
 
 class RequestTask(Record):
@@ -120,16 +121,26 @@ def rewrite_tasks(source: Source, min_confidence: float) -> tuple[list[RewriteTa
     return tasks, dropped
 
 
-def request_tasks(source: Source) -> list[RequestTask]:
-    """A task for each first message and `new_request` whose reply got no feedback to rewrite it by."""
+def request_tasks(source: Source) -> tuple[list[RequestTask], list[Dropped]]:
+    """A task for each first message and `new_request` whose reply got no feedback to rewrite it by.
+
+    Where a label is missing (its labelling failed), nobody knows whether a message is a request, or whether feedback
+    follows: dropped with reason `no_label`.
+    """
     tasks: list[RequestTask] = []
+    dropped: list[Dropped] = []
     for conversation in source.conversations:
         lines, version = source.persona(conversation)
-        for turn in range(len(conversation.user_turns())):
+        turns = len(conversation.user_turns())
+        for turn in range(turns):
             label = source.labels.get((conversation.conversation_id, turn))
             after = source.labels.get((conversation.conversation_id, turn + 1))
-            asks = turn == 0 or (label is not None and label.label == "new_request")
-            if not asks or (after is not None and after.label == "reattempt_with_feedback"):
+            if turn and label is not None and label.label != "new_request":
+                continue
+            if (turn and label is None) or (turn + 1 < turns and after is None):
+                dropped.append(_unlabelled(conversation.conversation_id, turn))
+                continue
+            if after is not None and after.label == "reattempt_with_feedback":
                 continue
             tasks.append(
                 RequestTask(
@@ -142,7 +153,7 @@ def request_tasks(source: Source) -> list[RequestTask]:
                     persona_version=version,
                 )
             )
-    return tasks
+    return tasks, dropped
 
 
 def cap_per_user(tasks: Sequence[T], most: int, seed: int) -> tuple[list[T], list[Dropped]]:
@@ -165,6 +176,15 @@ def cap_per_user(tasks: Sequence[T], most: int, seed: int) -> tuple[list[T], lis
 def about(task: RewriteTask | RequestTask) -> str:
     """A task in a few words, for lists of drops and failures."""
     return f"turn {task.turn} of conversation {task.conversation_id}"
+
+
+def _unlabelled(conversation_id: str, turn: int) -> Dropped:
+    return Dropped(
+        row=TurnRef(conversation_id=conversation_id, turn=turn).key,
+        about=f"turn {turn} of conversation {conversation_id}",
+        reason="no_label",
+        detail="it or the message after it could not be labelled",
+    )
 
 
 def _unsure(label: LabelledTurn, least: float) -> Dropped:

@@ -1,11 +1,12 @@
-"""User-based rewards (METHOD §1.5): sample candidates under the persona, pair the best with the worst."""
+"""User-based rewards (docs/method.md): sample candidates under the persona, pair the best with the worst."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rlhi.flow.stage import Context, Drop, Stage
-from rlhi.pairs.common import failed_gate, length_gate, make_pair, replies, reward, too_long
+from rlhi.models.base import TooLong
+from rlhi.pairs.common import failed_gate, length_gate, make_pair, replies, reward, too_long, unread
 from rlhi.pairs.tasks import RequestTask, about
 from rlhi.personas.render import prompt
 from rlhi.recipe import Pairs
@@ -31,6 +32,12 @@ class UbrStage(Stage[RequestTask, PreferencePair]):
             return Drop("no_persona", "nothing was known of the user before this conversation")
         if long := too_long(ctx, row.lines, row.context, self.settings.max_prompt_tokens):
             return long
+        try:
+            return await self._pair(row, ctx)
+        except TooLong as error:
+            return unread(error)
+
+    async def _pair(self, row: RequestTask, ctx: Context) -> Sequence[PreferencePair] | Drop:
         ubr, policy, judge = self.settings.ubr, ctx.model("policy"), reward(ctx)
         messages = prompt(row.lines, row.context)
         texts = await replies(policy, messages, self.settings.rollout, n=ubr.candidates, seed=self.seed)

@@ -1,4 +1,4 @@
-"""User-guided rewrites (METHOD §1.4): the reply that got feedback is written anew in the light of it.
+"""User-guided rewrites (docs/method.md): the reply that got feedback is written anew in the light of it.
 
 The policy answers the request itself first, so that the rejected side is on-policy; a validity gate asks whether the
 feedback still applies to that answer; the rewriter revises it; the reward model keeps a rewrite only if it is better.
@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict
 
 from rlhi import prompts
 from rlhi.flow.stage import Context, Drop, Stage
-from rlhi.models.base import Sampling
+from rlhi.models.base import Sampling, TooLong
 from rlhi.models.structured import ask
-from rlhi.pairs.common import failed_gate, length_gate, make_pair, replies, reward, too_long
+from rlhi.pairs.common import failed_gate, length_gate, make_pair, replies, reward, too_long, unread
 from rlhi.pairs.tasks import RewriteTask, about
+from rlhi.pairs.wishes import quoted
 from rlhi.personas.render import prompt, system_text
 from rlhi.recipe import LOCAL, Pairs
 from rlhi.records import ChatMessage, GateResult, PreferencePair, Provenance
@@ -33,8 +34,13 @@ class Applies(BaseModel):
 
 
 def known(row: RewriteTask) -> tuple[str, ...]:
-    """The persona from before this conversation, with what the feedback adds to it."""
+    """The persona from before this conversation, with the facets that the feedback adds to it."""
     return tuple(dict.fromkeys((*row.lines, *row.wishes)))
+
+
+def wished(row: RewriteTask) -> tuple[str, ...]:
+    """The feedback for a reward model: its facets, or where none is read in it the user's words."""
+    return row.wishes or (quoted(row.feedback),)
 
 
 class UgrStage(Stage[RewriteTask, PreferencePair]):
@@ -58,6 +64,12 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
             ctx, row.lines, (*row.context, *self._feedback(row, row.logged_reply)), self.settings.max_prompt_tokens
         ):
             return long
+        try:
+            return await self._pair(row, ctx)
+        except TooLong as error:
+            return unread(error)
+
+    async def _pair(self, row: RewriteTask, ctx: Context) -> Sequence[PreferencePair] | Drop:
         reply = row.logged_reply
         if self.settings.ugr.regenerate:
             fresh = await replies(
@@ -87,7 +99,7 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
         if self.validity == LOCAL:
             most = self.settings.ugr.validity_margin
             judge: Reward = ctx.resources["validity"]
-            logged, fresh = await judge.score(row.context, [row.logged_reply, reply], row.wishes)
+            logged, fresh = await judge.score(row.context, [row.logged_reply, reply], wished(row))
             if logged is None or fresh is None:
                 return (
                     GateResult(gate="validity", passed=False, value=0, threshold=most, detail="could not be rated"),
@@ -116,7 +128,8 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
         self, row: RewriteTask, reply: str, rewrites: list[str], valid: tuple[GateResult, ...], ctx: Context
     ) -> Sequence[PreferencePair] | Drop:
         judge = reward(ctx)
-        rejected_score, *scores = await judge.score(row.context, [reply, *rewrites], known(row))
+        lines = tuple(dict.fromkeys((*row.lines, *wished(row))))
+        rejected_score, *scores = await judge.score(row.context, [reply, *rewrites], lines)
         rated = [(score, text) for score, text in zip(scores, rewrites, strict=True) if score is not None]
         if rejected_score is None or not rated:
             return Drop("too_few_scores", "reply or rewrite could not be rated")

@@ -1,4 +1,4 @@
-"""A user's feedback on one reply, as lines that a reward model reads like those of a persona."""
+"""A user's feedback on one reply, as lines like those of a persona."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ MAX_CHARS = 300
 
 
 def wishes(conversation: Conversation, label: LabelledTurn) -> tuple[str, ...]:
-    """What the labelled message wishes: the facets read in it, or where there are none the message itself."""
+    """The facets that the labelled message says, in fixed words; empty where none is read in it."""
     found = signals(conversation, {label.turn: label}, 0)
-    lines = dict.fromkeys(statement(signal.wish) for signal in found if signal.wish is not None)
-    if lines:
-        return tuple(lines)
-    said = " ".join(conversation.context(label.turn)[-1].content.split())
-    return (f"Said of a reply: {clip(said, MAX_CHARS)}",)
+    return tuple(dict.fromkeys(statement(signal.wish) for signal in found if signal.wish is not None))
+
+
+def quoted(feedback: str) -> str:
+    """Feedback in which no facet is read, as one line for a reward model. No generating model is told it as a line of
+    the system message: there a user's words would count as an order."""
+    return f"Said of a reply: {' '.join(clip(' '.join(feedback.split()), MAX_CHARS).split())}"

@@ -31,7 +31,7 @@ class Belief:
     """Signals for another value since the last confirmation."""
 
     def confidence(self, now: int) -> float:
-        """Chance that it was said × trust by repetition (0.75, 0.88, 0.94, …) × recency, halved by an open rival."""
+        """Chance that it was said × trust by repetition (0.75, 0.88, 0.94, …) × recency × 0.6 where a rival is open."""
         trust = 1 - 0.25 * 0.5 ** (self.times - 1)
         doubt = 0.6 if self.rival else 1.0
         return round(self.chance * trust * doubt * FORGETTING ** max(0, now - self.last), 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from rlhi.personas.gather import statements
 from rlhi.personas.signals import Signal, signals
@@ -21,7 +22,7 @@ def by_conversation(labels: Iterable[LabelledTurn]) -> dict[str, dict[int, Label
 
 
 class LocalWriter:
-    """Writes the statements of one user; each conversation is read once."""
+    """Writes the statements of one user; each conversation is read once, wherever it comes to stand."""
 
     def __init__(self, labels: Labels) -> None:
         self._labels = labels
@@ -34,5 +35,5 @@ class LocalWriter:
             key = conversation.conversation_id
             if key not in self._read:
                 self._read[key] = signals(conversation, self._labels.get(key, {}), place)
-            heard += self._read[key]
+            heard += [replace(signal, conversation=place) for signal in self._read[key]]
         return statements(heard, len(conversations))

@@ -45,17 +45,6 @@ def earlier(ordered: Sequence[Conversation], place: int) -> list[Conversation]:
     return [c for c in ordered if c.started_at is not None and order(c.started_at) < order(at)]
 
 
-def card_for(cards: Iterable[PersonaCard], conversation_id: str) -> PersonaCard:
-    """The card that may be used in a conversation, among the cards of its user.
-
-    Raises `KeyError` where there is none, as with an `every` above 1 for a conversation that got no card of its own.
-    """
-    for card in cards:
-        if card.before == conversation_id:
-            return card
-    raise KeyError(f"no card was written for conversation {conversation_id!r}")
-
-
 def _content(statements: Sequence[Statement]) -> list[tuple[str, str, tuple[TurnRef, ...]]]:
     """What makes a new version: the lines, their order and their evidence; not the drift of confidence."""
     return [(made.text, made.condition, made.evidence) for made in statements]

@@ -8,21 +8,22 @@ from functools import cache
 from typing import Any
 
 from rlhi import prompts
+from rlhi.errors import UsageError
 from rlhi.feedback.label import LabelStage
 from rlhi.flow.identity import code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_rows
 from rlhi.logs import ingest
-from rlhi.logs.files import expand
-from rlhi.models.layers import Meter
-from rlhi.models.weights import find, tokenizer_folder
+from rlhi.logs.files import beside, expand
+from rlhi.models import weights
+from rlhi.models.tokenizer import load_tokenizer
 from rlhi.pairs import ugr
 from rlhi.pairs.tasks import Source, cap_per_user, request_tasks, rewrite_tasks
 from rlhi.pairs.ubr import UbrStage
 from rlhi.personas.stage import PersonaStage, UserHistory
 from rlhi.pipeline.code import CODE
 from rlhi.pipeline.session import Rows, Session, Table
-from rlhi.recipe import LOCAL, Model
+from rlhi.recipe import LOCAL, Model, Pairs, Recipe
 from rlhi.records import Conversation, LabelledTurn, PersonaCard, digest
 from rlhi.rewards import Reward
 
@@ -40,7 +41,8 @@ def conversations(session: Session) -> None:
         "stage": "conversations",
         "settings": recipe.logs.model_dump(mode="json"),
         "seed": recipe.seeds[0],
-        "inputs": {str(file): file_digest(file) for file in files} | {str(hub): "hub" for hub in hubs},
+        "inputs": {str(file): file_digest(file) for file in [*files, *beside(files, recipe.logs)]}
+        | {str(hub): "hub" for hub in hubs},
         "code": code_digest(*CODE["conversations"]),
     }
 
@@ -101,16 +103,14 @@ def personas(session: Session) -> None:
 @cache
 def token_counter(model: str) -> Callable[[str], int]:
     """Counts tokens as the policy does."""
-    from rlhi.training.policy import load_tokenizer
-
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(weights.find(model))
     return lambda text: len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 @cache
 def vocabulary(model: str) -> str:
     """Digest of the files that decide how the policy counts tokens, 32 hex digits. Raises `UsageError`."""
-    folder = tokenizer_folder(find(model))
+    folder = weights.tokenizer_folder(weights.find(model))
     found = {file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)}
     return digest({file.name: file_digest(file) for file in sorted(found)})
 
@@ -119,6 +119,27 @@ def counting(session: Session) -> dict[str, Any]:
     """What decides how much of a card a prompt shows, and how long a prompt is."""
     recipe = session.recipe
     return {"persona_tokens": recipe.personas.max_tokens, "tokenizer": vocabulary(recipe.training.model)}
+
+
+def prompt_limit(recipe: Recipe, reply_tokens: int, setting: str) -> int:
+    """Most tokens of a prompt: what the recipe allows, and what the policy reads beside a reply of full length.
+
+    Raises `UsageError` where that leaves nothing; `setting` names the key of `reply_tokens`.
+    """
+    reads = weights.context_length(weights.find(recipe.training.model))
+    if reads is None:
+        return recipe.pairs.max_prompt_tokens
+    if reads <= reply_tokens:
+        raise UsageError(
+            f"{setting}={reply_tokens} leaves no room for a prompt: the model {recipe.training.model!r} reads {reads} "
+            "tokens, prompt and reply together; lower it"
+        )
+    return min(recipe.pairs.max_prompt_tokens, reads - reply_tokens)
+
+
+def _pair_settings(recipe: Recipe) -> Pairs:
+    most = prompt_limit(recipe, recipe.pairs.rollout.max_tokens, "pairs.rollout.max_tokens")
+    return recipe.pairs.model_copy(update={"max_prompt_tokens": most})
 
 
 def _source(session: Session) -> Source:
@@ -137,7 +158,7 @@ def reward_models(session: Session) -> dict[str, Model]:
     return {"reward": session.recipe.back_end(session.recipe.roles.reward)}
 
 
-def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
+def pair_resources(ctx: Context, session: Session) -> dict[str, Any]:
     """The reward model and the token counter that the pair stages use."""
     from rlhi.rewards.classifier import ClassifierReward
     from rlhi.rewards.likelihood import LikelihoodReward
@@ -160,7 +181,7 @@ def pair_resources(ctx: Context, session: Session, meter: Meter) -> dict[str, An
 def rewrites(session: Session) -> None:
     """Make user-guided rewrites."""
     recipe, roles = session.recipe, session.recipe.roles
-    settings = recipe.pairs
+    settings = _pair_settings(recipe)
 
     def rows() -> Rows:
         tasks, unsure = rewrite_tasks(_source(session), settings.ugr.min_confidence)
@@ -189,10 +210,12 @@ def rewrites(session: Session) -> None:
 
 def requests(session: Session) -> None:
     """Make pairs by user-based rewards."""
-    recipe, settings = session.recipe, session.recipe.pairs
+    recipe, settings = session.recipe, _pair_settings(session.recipe)
 
     def rows() -> Rows:
-        return cap_per_user(request_tasks(_source(session)), settings.ubr.max_per_user, recipe.seeds[0])
+        tasks, unlabelled = request_tasks(_source(session))
+        kept, capped = cap_per_user(tasks, settings.ubr.max_per_user, recipe.seeds[0])
+        return kept, [*unlabelled, *capped]
 
     session.stage(
         "pairs/ubr",

@@ -11,6 +11,7 @@ import orjson
 from rlhi import prompts
 from rlhi.errors import StageError
 from rlhi.evaluation.comparison import compare
+from rlhi.evaluation.control import differences
 from rlhi.evaluation.figures import arm_figures
 from rlhi.evaluation.finding import verdict
 from rlhi.evaluation.judges import JUDGES, JudgeStage
@@ -22,9 +23,8 @@ from rlhi.flow.identity import Identity, code_digest, file_digest
 from rlhi.flow.stage import Context
 from rlhi.flow.table import read_many, read_rows
 from rlhi.flow.whole import write_atomic
-from rlhi.models.layers import Meter
 from rlhi.pipeline.code import CODE, TRUTH
-from rlhi.pipeline.data import counting, token_counter
+from rlhi.pipeline.data import counting, prompt_limit, token_counter
 from rlhi.pipeline.session import Rows, Session, Table
 from rlhi.pipeline.train import policy_name
 from rlhi.recipe import LOCAL, Arm, Model
@@ -49,11 +49,12 @@ def evaluate(session: Session) -> None:
 def _turns(session: Session) -> None:
     recipe, folder = session.recipe, session.folder
     pairs = [pair_stage(source) for source in recipe.pairs.enabled()]
+    prompt_tokens = prompt_limit(recipe, recipe.evaluation.max_tokens, "evaluation.max_tokens")
     settings = {
         "max_turns": recipe.evaluation.max_turns,
         "include_later": recipe.evaluation.include_later,
         **counting(session),
-        "prompt_tokens": recipe.pairs.max_prompt_tokens,
+        "prompt_tokens": prompt_tokens,
     }
     identity = {
         "stage": "turns",
@@ -73,7 +74,7 @@ def _turns(session: Session) -> None:
             seed=recipe.seeds[0],
             trained=trained_requests(read_many(used, PreferencePair)),
             persona_tokens=recipe.personas.max_tokens,
-            prompt_tokens=recipe.pairs.max_prompt_tokens,
+            prompt_tokens=prompt_tokens,
             count=token_counter(recipe.training.model),
         )
         if not rows:
@@ -158,7 +159,7 @@ def _truth(session: Session) -> Truth | None:
     return Truth(session.recipe.evaluation.truth_dir())
 
 
-def _truth_resource(ctx: Context, session: Session, meter: Meter) -> dict[str, Any]:
+def _truth_resource(ctx: Context, session: Session) -> dict[str, Any]:
     return {"truth": _truth(session)}
 
 
@@ -181,11 +182,12 @@ def _scores(session: Session) -> None:
         verdicts = read_many([folder.rows_path(stage) for stage in judged], Verdict)
         rows = scores(verdicts, replies, turns, recipe.evaluation, recipe.seeds[0])
         arms = arm_figures(turns, replies, _truth(session))
-        found = verdict(rows, recipe.evaluation)
+        personal = differences(verdicts, recipe.evaluation, recipe.seeds[0])
+        found = verdict(rows, personal, recipe.evaluation)
         path = folder.path / "scores.json"
 
         def beside() -> Path:
-            write_scores(path, rows, found, {"arms": arms})
+            write_scores(path, rows, found, {"arms": arms, "differences": personal})
             return path
 
         return Table(len(verdicts), rows, beside=beside)
@@ -207,5 +209,5 @@ def report(session: Session) -> None:
 
     began = time.monotonic()
     page = session.folder.path / "report.html"
-    write_atomic(page, build(load(session.folder.path)).encode())
+    write_atomic(page, build(load(session.folder.path, session.reused)).encode())
     session.progress.finish("report", f"{page} ({time.monotonic() - began:.1f} s)")

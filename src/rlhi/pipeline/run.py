@@ -62,8 +62,8 @@ def preflight(recipe: Recipe, steps: list[str]) -> None:
     if "ingest" in steps:
         expand(recipe.logs.paths)
         languages.check(recipe.logs.languages)
-        if recipe.logs.format != "auto":
-            readers.choose(recipe.logs.format)
+        if recipe.logs.format != "auto" or recipe.logs.mapping is not None:
+            readers.chosen(recipe.logs)
     truth = recipe.evaluation.truth_dir() / "turns.jsonl"
     if "evaluate" in steps and "truth" in recipe.evaluation.judges and not truth.exists():
         raise UsageError(

@@ -40,7 +40,7 @@ class Table:
     """Writes one more file of the stage and returns its path."""
 
 
-Resources = Callable[[Context, "Session", Meter], dict[str, Any]]
+Resources = Callable[[Context, "Session"], dict[str, Any]]
 
 
 class Session:
@@ -51,6 +51,8 @@ class Session:
         self.executor = executor or LocalExecutor()
         self.failed = 0
         """Rows that failed in the stages carried out or reused."""
+        self.reused: list[str] = []
+        """Stages whose output was taken over as it was."""
 
     @cached_property
     def store(self) -> Store:
@@ -69,6 +71,7 @@ class Session:
         """Whether a stage's output stands; tells the person why if it does not."""
         state, changed = self.folder.state(name, identity)
         if state == "done":
+            self.reused.append(name)
             self.progress.finish(name, f"reused: {describe(self.folder.stage(name))}")
         elif state == "changed":
             self.progress.note(f"{name} is made anew: {'; '.join(changed[:4])}")
@@ -128,7 +131,7 @@ class Session:
 
         def context() -> Context:
             ctx = Context(models={role: self.open(settings, role, meter) for role, settings in models.items()})
-            ctx.resources = resources(ctx, self, meter) if resources else {}
+            ctx.resources = resources(ctx, self) if resources else {}
             return ctx
 
         self.progress.start(name, len(rows))

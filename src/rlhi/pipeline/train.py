@@ -12,7 +12,7 @@ from rlhi.flow.table import read_many
 from rlhi.models.factory import identify
 from rlhi.pipeline.code import CODE
 from rlhi.pipeline.session import Session, describe
-from rlhi.recipe import LOCAL, Arm
+from rlhi.recipe import EMBEDDED, Arm
 from rlhi.records import PreferencePair
 from rlhi.settings import TRAINED_ON, TrainedOn, pair_stage
 
@@ -40,11 +40,12 @@ def train(session: Session) -> None:
 def _train(session: Session, kind: TrainedOn, seed: int) -> None:
     recipe, folder, name = session.recipe, session.folder, policy_name(kind, seed)
     sources = [pair_stage(source) for source in TRAINED_ON[kind]]
+    base = EMBEDDED.model_copy(update={"model": recipe.training.model, "dtype": "float32"})
     identity = {
         "stage": name,
         "settings": recipe.training.model_dump(mode="json", exclude={"report_to"}),
         "seed": seed,
-        "models": {"base": identify(recipe.back_end(LOCAL))},
+        "models": {"base": identify(base)},
         "inputs": session.inputs(*sources),
         "code": code_digest(*CODE["model"]),
     }

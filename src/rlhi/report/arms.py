@@ -48,19 +48,6 @@ def judges(scores: Sequence[Score]) -> list[str]:
 
 
 def headline(data: ReportData) -> Score | None:
-    """The score that the verdict speaks of: the one it names, else the overall one of the arm trained on most."""
-    overall = [score for score in data.scores if score.dimension == "overall" and score.turns == "all"]
-    marks = {mark.name: mark for mark in arms(data)}
-    train = {arm["name"]: arm.get("train", "") for arm in (data.recipe.get("evaluation") or {}).get("arms") or ()}
-    order = judges(data.scores)
-
-    def fit(score: Score) -> tuple[bool, bool, bool, int, int]:
-        return (
-            score.arm == data.verdict.get("arm"),
-            score.judge == data.verdict.get("judge"),
-            marks[score.arm].kind == "trained",
-            len(train.get(score.arm, "")),
-            -order.index(score.judge),
-        )
-
-    return max(overall, key=fit) if overall else None
+    """The score that the verdict speaks of; None where there is no verdict."""
+    named = (data.verdict.get("arm"), data.verdict.get("judge"), "overall", "all")
+    return next((s for s in data.scores if (s.arm, s.judge, s.dimension, s.turns) == named), None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlhi.evaluation.control import Difference
 from rlhi.records import PersonaCard, PreferencePair, Score, TurnRef
 
 
@@ -21,8 +22,6 @@ class RoleUse:
     """Tokens read by the model."""
     completion_tokens: int = 0
     """Tokens written by the model."""
-    cost: float | None = None
-    """Price in US dollars; None where no price is known."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +38,12 @@ class StageFacts:
     """Rows left out on purpose, by reason."""
     failed: int = 0
     """Rows that it could not finish."""
+    held_out: int = 0
+    """Pairs on which a training only measured."""
     seconds: float | None = None
     """Wall-clock time of the work; None where the manifest does not tell."""
     reused: bool = False
-    """Whether the last run took the output over from an earlier one."""
+    """Whether the run that wrote this page took the output over from an earlier one."""
     calls: Mapping[str, RoleUse] = field(default_factory=dict)
     """What each role asked of its model, by role."""
 
@@ -107,6 +108,8 @@ class ReportData:
     """Records of the logs that could not be used, by reason."""
     scores: Sequence[Score] = ()
     """The table of results."""
+    differences: Sequence[Difference] = ()
+    """Arms against their controls."""
     arms: Sequence[Mapping[str, Any]] = ()
     """Absolute figures per arm and kind of turn, as `rlhi.evaluation.figures.ArmFigures` writes them."""
     verdict: Mapping[str, Any] = field(default_factory=dict)
@@ -125,5 +128,3 @@ class ReportData:
     """What each training came to, by `TRAINING/seed-N`: `steps`, `pairs`, `held_out`, `metrics`, `validation`."""
     losses: Sequence[Loss] = ()
     """Examples of what was dropped, failed or quarantined."""
-    warnings: Sequence[str] = ()
-    """What else the reader must know, beside the warnings that follow from the data."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,26 +12,27 @@ import yaml
 from pydantic import ValidationError
 
 from rlhi.errors import UsageError
+from rlhi.evaluation.control import Difference
 from rlhi.flow.folder import RunFolder
 from rlhi.records import Conversation, PersonaCard, PreferencePair, Record, Score, TurnRef
 from rlhi.report.data import LogCounts, Loss, ReportData, RoleUse, Said, StageFacts
+from rlhi.settings import PAIR_SOURCES, pair_stage
 from rlhi.world.wildchat import MODEL as WORLD_MODEL
 
 PERSONAS = 8
 PAIRS_PER_SOURCE = 5
 EXAMPLES_PER_REASON = 3
 ORDER = (
-    *("conversations", "labels", "personas", "pairs/ugr", "pairs/ubr", "pairs"),
+    *("conversations", "labels", "personas", *map(pair_stage, PAIR_SOURCES), "pairs"),
     *("model", "turns", "replies", "verdicts", "scores"),
 )
-SOURCES = ("ugr", "ubr")
 
 R = TypeVar("R", bound=Record)
 
 
-def load(run_dir: Path) -> ReportData:
-    """Gather what the report shows of the run in `run_dir`. Raises `UsageError` for a folder that is no run,
-    or a damaged file in it."""
+def load(run_dir: Path, reused: Collection[str] = ()) -> ReportData:
+    """Gather what the report shows of the run in `run_dir`; `reused` names the stages that were taken over as they
+    were. Raises `UsageError` for a folder that is no run, or a damaged file in it."""
     run = RunFolder.existing(run_dir)
     recipe = _recipe(run_dir / "recipe.yaml")
     scores = _json(run_dir / "scores.json")
@@ -44,16 +45,17 @@ def load(run_dir: Path) -> ReportData:
     return ReportData(
         name=str(recipe.get("name") or run_dir.name),
         recipe=recipe,
-        funnel=_funnel(run, quarantine),
+        funnel=_funnel(run, quarantine, reused),
         logs=_log_counts(run.rows_path("conversations"), run.rows_path("labels")),
         quarantined=_counts(quarantine, "reason"),
-        scores=_scores(scores, run_dir / "scores.json"),
+        scores=_records(Score, scores, "scores", run_dir / "scores.json"),
+        differences=_records(Difference, scores, "differences", run_dir / "scores.json"),
         arms=_table(scores.get("arms")),
         verdict=scores.get("verdict") or {},
         personas=personas,
         words=_words(run.rows_path("conversations"), cited),
         pairs=pairs,
-        pair_counts={name: count for name in SOURCES if (count := _count(run.rows_path(f"pairs/{name}")))},
+        pair_counts={name: count for name in PAIR_SOURCES if (count := _count(run.rows_path(pair_stage(name))))},
         curves=_curves(trained),
         trainings={name: found for name, folder in trained.items() if (found := _json(folder / "training.json"))},
         losses=[*_quarantined(quarantine), *_losses(run_dir / "dropped"), *_losses(run_dir / "failed")],
@@ -82,11 +84,11 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _scores(data: Mapping[str, Any], path: Path) -> list[Score]:
+def _records(record: type[R], data: Mapping[str, Any], key: str, path: Path) -> list[R]:
     try:
-        return [Score.model_validate(row) for row in data.get("scores", ())]
+        return [record.model_validate(row) for row in data.get(key, ())]
     except ValidationError as error:
-        raise UsageError(f"{path}: a row of `scores` is wrong: {error}") from None
+        raise UsageError(f"{path}: a row of `{key}` is wrong: {error}") from None
 
 
 def _table(rows: Any) -> list[dict[str, Any]]:
@@ -96,7 +98,7 @@ def _table(rows: Any) -> list[dict[str, Any]]:
     return list(rows or ())
 
 
-def _funnel(run: RunFolder, quarantine: Path) -> list[StageFacts]:
+def _funnel(run: RunFolder, quarantine: Path, reused: Collection[str]) -> list[StageFacts]:
     """The stages in the order of a run. Records in quarantine are what the first stage dropped."""
     stages = dict(run.manifest.get("stages", {}))
     read = stages.get("conversations")
@@ -107,10 +109,10 @@ def _funnel(run: RunFolder, quarantine: Path) -> list[StageFacts]:
         found = [at for at, stage in enumerate(ORDER) if name == stage or name.startswith(f"{stage}/")]
         return (found[0] if found else len(ORDER), name)
 
-    return [_stage(name, stages[name]) for name in sorted(stages, key=place)]
+    return [_stage(name, stages[name], name in reused) for name in sorted(stages, key=place)]
 
 
-def _stage(name: str, entry: Mapping[str, Any]) -> StageFacts:
+def _stage(name: str, entry: Mapping[str, Any], reused: bool) -> StageFacts:
     known = RoleUse.__dataclass_fields__
     calls = {
         role: RoleUse(**{key: value for key, value in use.items() if key in known})
@@ -122,8 +124,9 @@ def _stage(name: str, entry: Mapping[str, Any]) -> StageFacts:
         rows_out=entry.get("rows_out", 0),
         dropped=entry.get("dropped") or {},
         failed=entry.get("failed", 0),
+        held_out=entry.get("held_out", 0),
         seconds=entry.get("seconds"),
-        reused=bool(entry.get("reused", False)),
+        reused=reused,
         calls=calls,
     )
 
@@ -189,8 +192,8 @@ def _personas(path: Path) -> list[PersonaCard]:
 def _pairs(run: RunFolder) -> list[PreferencePair]:
     """Some pairs of each source, from as many users as there are; which ones follows from their ids alone."""
     sample: list[PreferencePair] = []
-    for name in SOURCES:
-        path = run.rows_path(f"pairs/{name}")
+    for source in PAIR_SOURCES:
+        path = run.rows_path(pair_stage(source))
         if path.exists():
             nth = pl.col("pair_id").cum_count().over("user_id")
             frame = pl.scan_parquet(path).sort("pair_id").with_columns(nth=nth).sort(["nth", "pair_id"])

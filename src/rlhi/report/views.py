@@ -14,8 +14,9 @@ from rlhi.records import ChatMessage, Dimension, PersonaCard, PreferencePair, Sc
 from rlhi.report.arms import ArmMark, arms
 from rlhi.report.data import Loss, ReportData, RoleUse, StageFacts
 from rlhi.report.text import date, excerpt, highlighted
+from rlhi.settings import PAIR_SOURCES, PairSource, pair_stage
 
-SOURCES = {"ugr": "User-guided rewrite", "ubr": "User-based reward"}
+SOURCES: dict[PairSource, str] = {"ugr": "User-guided rewrite", "ubr": "User-based reward"}
 QUOTE_CHARS = 280
 REPLY_CHARS = 1800
 
@@ -64,6 +65,7 @@ def _together(name: str, parts: Sequence[StageFacts]) -> StageFacts:
         rows_out=sum(part.rows_out for part in parts),
         dropped=dropped,
         failed=sum(part.failed for part in parts),
+        held_out=sum(part.held_out for part in parts),
         seconds=sum(times) if times else None,
         reused=all(part.reused for part in parts),
         calls=calls,
@@ -75,8 +77,8 @@ def funnel_bars(data: ReportData) -> list[Bar]:
     logs, entered = data.logs, {stage.stage: stage.rows_in for stage in data.funnel}
     labelled = sum(logs.labels.values())
     feedback = logs.labels.get("reattempt_with_feedback", 0)
-    requests = entered.get("pairs/ubr", 0)
-    ugr, ubr = (data.pair_counts.get(source, 0) for source in ("ugr", "ubr"))
+    requests = entered.get(pair_stage("ubr"), 0)
+    ugr, ubr = (data.pair_counts.get(source, 0) for source in PAIR_SOURCES)
     steps = [
         ("Messages read", logs.messages, f"{logs.conversations} conversations, {logs.users} users", "trunk"),
         ("by users", logs.user_messages, "", "trunk"),
@@ -98,8 +100,8 @@ def label_bars(data: ReportData) -> list[Bar]:
 
 
 def kept(stage: StageFacts) -> int:
-    """Rows of a stage that were neither dropped nor failed."""
-    return stage.rows_in - sum(stage.dropped.values()) - stage.failed
+    """Rows of a stage that were neither dropped nor held out, and did not fail."""
+    return stage.rows_in - sum(stage.dropped.values()) - stage.failed - stage.held_out
 
 
 @dataclass(frozen=True)
@@ -252,19 +254,17 @@ def role_use(data: ReportData) -> dict[str, RoleUse]:
 
 
 def add_use(a: RoleUse, b: RoleUse) -> RoleUse:
-    """Two uses as one; the cost is unknown only where both are."""
-    costs = [use.cost for use in (a, b) if use.cost is not None]
+    """Two uses as one."""
     return RoleUse(
         a.sent + b.sent,
         a.cached + b.cached,
         a.prompt_tokens + b.prompt_tokens,
         a.completion_tokens + b.completion_tokens,
-        sum(costs) if costs else None,
     )
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingLine:
     """What one training came to."""
 
     run: str
@@ -273,7 +273,7 @@ class Training:
     """On pairs of users that nothing was learnt from: before and after, by name."""
 
 
-def trainings(data: ReportData) -> list[Training]:
+def trainings(data: ReportData) -> list[TrainingLine]:
     """The trainings with their figures on held-out users' pairs."""
     found = []
     for run, summary in data.trainings.items():
@@ -284,11 +284,11 @@ def trainings(data: ReportData) -> list[Training]:
             for name in names
             if f"{name}_after" in metrics
         }
-        found.append(Training(run, summary, figures))
+        found.append(TrainingLine(run, summary, figures))
     return found
 
 
-def figure_names(runs: Sequence[Training]) -> list[str]:
+def figure_names(runs: Sequence[TrainingLine]) -> list[str]:
     """The figures that any training has, in their first order."""
     return list(dict.fromkeys(name for run in runs for name in run.figures))
 

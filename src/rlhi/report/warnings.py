@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlhi.report.arms import LIKELIHOOD, TRUTH, arms, headline
+from rlhi.evaluation.control import CHANCE, fate
+from rlhi.evaluation.intervals import FEW_USERS
+from rlhi.report.arms import LIKELIHOOD, TRUTH, headline
 from rlhi.report.data import ReportData
 from rlhi.report.text import percent
 
-FEW_USERS = 10
 LENGTH_RATIO = 1.2
 MANY_QUARANTINED = 0.1
 
 
 def find_warnings(data: ReportData) -> list[str]:
-    """Warnings, the gravest first, then those that the run brought along."""
-    found = [*_embedded(data), *_judges(data), *_controls(data), *_strength(data), *_length(data), *_losses(data)]
-    return [*found, *data.warnings]
+    """Warnings, the gravest first."""
+    return [*_embedded(data), *_judges(data), *_controls(data), *_strength(data), *_length(data), *_losses(data)]
 
 
 def _embedded(data: ReportData) -> Iterator[str]:
@@ -50,12 +50,13 @@ def _judges(data: ReportData) -> Iterator[str]:
 
 
 def _controls(data: ReportData) -> Iterator[str]:
-    controls = {mark.name for mark in arms(data) if mark.kind == "control"}
-    for score in data.scores:
-        if score.arm in controls and score.dimension == "overall" and score.turns == "all" and score.low > 0.5:
+    gains = {(s.arm, s.judge) for s in data.scores if (s.dimension, s.turns) == ("overall", "all") and s.low > CHANCE}
+    for row in data.differences:
+        if (row.arm, row.judge) in gains and fate(row) in ("not_personal", "partly"):
             yield (
-                f"The control “{score.arm}” wins too ({percent(score.win_rate)}, judged by {score.judge}): a gain that "
-                "survives another user's persona is not personalization."
+                f"The control “{row.control}” wins {percent(row.control_win_rate)} where “{row.arm}” wins "
+                f"{percent(row.win_rate)}, judged by {row.judge}: what is won under another user's persona too is not "
+                "personalization."
             )
 
 

@@ -31,7 +31,7 @@ class RubricReward:
     """Rates each reply on its own, once at temperature 0 or several times at temperature 1, and then on average.
 
     Whole numbers of one greedy rating often tie; a mean of samples comes near the rating that the model expects. An
-    answer that cannot be read gives no rating, and a reply without any gets no score.
+    answer that cannot be read gives no rating, for good, and a reply without any gets no score.
     """
 
     def __init__(self, model: ChatModel, ratings: int = 1) -> None:
@@ -51,7 +51,7 @@ class RubricReward:
             request=prompts.clip(request, MAX_CHARS),
             reply=prompts.clip(reply, MAX_CHARS),
         )
-        asked = (ask(self.model, messages, Rating, sampling=sampling) for sampling in self.samplings)
+        asked = (ask(self.model, messages, Rating, sampling=each, keep_bad=True) for each in self.samplings)
         found = await asyncio.gather(*asked, return_exceptions=True)
         if failure := next((f for f in found if isinstance(f, BaseException) and not isinstance(f, BadAnswer)), None):
             raise failure

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlhi.errors import UsageError
+from rlhi.errors import UsageError, first_line
+from rlhi.models import tokenizer
 from rlhi.models.weights import base_of, find
 from rlhi.settings import Lora, Training
 
@@ -31,16 +32,10 @@ def quiet() -> Iterator[None]:
 
 def load_tokenizer(name: str) -> Any:
     """A model's tokenizer, which must have a chat template. Raises `UsageError`."""
-    from transformers import AutoTokenizer
-
-    folder = find(name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"the tokenizer of model {name!r} cannot be loaded: {_first_line(error)}") from None
-    if tokenizer.chat_template is None:
+    loaded = tokenizer.load_tokenizer(find(name))
+    if loaded.chat_template is None:
         raise UsageError(f"model {name!r} has no chat template: choose a chat model, or add chat_template.jinja to it")
-    return tokenizer
+    return loaded
 
 
 def load_causal(name: str, dtype: torch.dtype, *, in_4_bits: bool = False) -> Any:
@@ -58,10 +53,15 @@ def load_causal(name: str, dtype: torch.dtype, *, in_4_bits: bool = False) -> An
     try:
         with quiet():
             return AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=dtype, use_safetensors=True, **(_quantised(dtype) if in_4_bits else {})
+                str(folder),
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                **(_quantised(dtype) if in_4_bits else {}),
             )
     except (OSError, ValueError, SafetensorError) as error:
-        raise UsageError(f"model {name!r} cannot be loaded: {_first_line(error)}") from None
+        raise UsageError(f"model {name!r} cannot be loaded: {first_line(error)}") from None
 
 
 def _quantised(dtype: torch.dtype) -> dict[str, Any]:
@@ -79,10 +79,6 @@ def _quantised(dtype: torch.dtype) -> dict[str, Any]:
 def own_device() -> int | str:
     """The device that this process computes on."""
     return int(os.environ.get("LOCAL_RANK", "0")) if torch.cuda.is_available() else "cpu"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def disable_dropout(model: nn.Module) -> None:
@@ -106,7 +102,7 @@ def add_adapter(model: Any, lora: Lora, base: str) -> Any:
     try:
         wrapped = get_peft_model(model, config)
     except ValueError as error:
-        raise UsageError(f"training.lora.target_modules={lora.target_modules!r}: {_first_line(error)}") from None
+        raise UsageError(f"training.lora.target_modules={lora.target_modules!r}: {first_line(error)}") from None
     written = wrapped.peft_config["default"]
     written.base_model_name_or_path = base
     if not isinstance(written.target_modules, str):  # a set, whose order in adapter_config.json would change by process

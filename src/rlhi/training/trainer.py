@@ -164,7 +164,7 @@ class PairTrainer(Trainer):  # type: ignore[misc]
             found = self.measure(self.eval_dataset)
             self.state.log_history.append({"step": self.state.global_step, "validation": found})
             self._report({f"eval_{name}": value for name, value in found.items()})
-        return {f"eval_{name}": value for name, value in self.state.log_history[-1]["validation"].items()}
+        return {f"eval_{name}": value for name, value in self.validations()[-1].items() if name != "step"}
 
     def _report(self, figures: dict[str, float]) -> None:
         self.control: Any = self.callback_handler.on_log(self.args, self.state, self.control, figures)

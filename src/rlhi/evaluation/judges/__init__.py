@@ -13,6 +13,7 @@ from typing import Any, Protocol, get_args
 
 from rlhi.evaluation.comparison import Comparison
 from rlhi.flow.stage import Context, Drop, Stage
+from rlhi.models.base import TooLong
 from rlhi.records import Dimension, Verdict
 from rlhi.registry import Registry
 
@@ -58,7 +59,10 @@ class JudgeStage(Stage[Comparison, Verdict]):
     async def run(self, row: Comparison, ctx: Context) -> Sequence[Verdict] | Drop:
         """Ask the judge."""
         judge: Any = JUDGES.get(self.judge if self.judge in JUDGES.names() else CHAT)()
-        wins = await judge.wins(row, ctx)
+        try:
+            wins = await judge.wins(row, ctx)
+        except TooLong as error:
+            return Drop("prompt_too_long", str(error))
         if isinstance(wins, Drop):
             return wins
         return [

@@ -1,4 +1,4 @@
-"""Log formats, found by name: the three that ship with rlhi, and those of other packages.
+"""Log formats, found by name: those that ship with rlhi, and those of other packages; or one's own columns.
 
 To add one, write a class with the four members of `Reader` and name it in the entry points of your package:
 
@@ -13,15 +13,33 @@ from __future__ import annotations
 from typing import Any
 
 from rlhi.errors import UsageError
-from rlhi.logs.readers.base import BadRecord, RawConversation, RawMessage, Reader
+from rlhi.logs.readers import fields
+from rlhi.logs.readers.base import BadRecord, OwnedReader, RawConversation, RawMessage, Reader
 from rlhi.logs.readers.columns import ColumnReader
+from rlhi.logs.readers.mapping import MappedReader
 from rlhi.registry import Registry
+from rlhi.settings import Logs
 
-__all__ = ["BadRecord", "ColumnReader", "RawConversation", "RawMessage", "Reader", "choose", "detect", "names"]
+__all__ = [
+    "BadRecord",
+    "ColumnReader",
+    "MappedReader",
+    "OwnedReader",
+    "RawConversation",
+    "RawMessage",
+    "Reader",
+    "choose",
+    "chosen",
+    "detect",
+    "names",
+]
 
 AUTO = "auto"
 BUILT_IN = {
+    "lmsys": "rlhi.logs.readers.lmsys:LMSYS",
     "wildchat": "rlhi.logs.readers.wildchat:WildChat",
+    "chatgpt": "rlhi.logs.readers.chatgpt:ChatGPT",
+    "openwebui": "rlhi.logs.readers.openwebui:OpenWebUI",
     "openai": "rlhi.logs.readers.openai:OpenAI",
     "sharegpt": "rlhi.logs.readers.sharegpt:ShareGPT",
 }
@@ -49,6 +67,11 @@ def choose(name: str) -> tuple[Reader, ...]:
     return tuple(_load(known) for known in (names() if name == AUTO else (name,)))
 
 
+def chosen(logs: Logs) -> tuple[Reader, ...]:
+    """The readers of a recipe's logs. Raises `UsageError`."""
+    return (MappedReader(logs.mapping),) if logs.mapping is not None else choose(logs.format)
+
+
 def detect(readers: tuple[Reader, ...], row: dict[str, Any]) -> Reader:
     """The reader for a row: the first that it matches, else the first whose column it has.
 
@@ -62,6 +85,5 @@ def detect(readers: tuple[Reader, ...], row: dict[str, Any]) -> Reader:
     for reader in readers:
         if reader.key in row:
             return reader
-    keys = ", ".join(repr(str(key)[:40]) for key in list(row)[:12]) or "no fields"
     wanted = ", ".join(f"{reader.key!r} ({reader.name})" for reader in readers)
-    raise BadRecord("unknown_format", f"none of {wanted} is among its fields: {keys}")
+    raise BadRecord("unknown_format", f"none of {wanted} is among its fields: {fields.keys_of(row)}")

@@ -50,6 +50,8 @@ class RawConversation:
     """The model that answered, as the log names it."""
     flags: set[str] = field(default_factory=set)
     """What the log says of it, or what the reader had to leave out."""
+    asides: list[BadRecord] = field(default_factory=list)
+    """What else the row holds that is no part of the conversation: each is counted as a record in quarantine."""
 
 
 @runtime_checkable
@@ -76,4 +78,13 @@ class Reader(Protocol):
 
     def read(self, row: dict[str, Any]) -> RawConversation:
         """Read a row. Raises `BadRecord`."""
+        ...
+
+
+@runtime_checkable
+class OwnedReader(Protocol):
+    """A format whose files are one person's: a row does not say whose."""
+
+    def owner(self, file: str) -> tuple[str, bool]:
+        """The user id of all rows of `file` (a path or a hub's name), and whether it was found, not made up."""
         ...

@@ -41,7 +41,7 @@ class ColumnReader:
     def read(self, row: dict[str, Any]) -> RawConversation:
         """Read a row. Raises `BadRecord`."""
         flags: set[str] = set()
-        messages = fields.messages(row, self.key, self.times, flags)
+        messages = fields.messages(row, self.key, fields.Names(self.times), flags)
         parts = [row, *row[self.key]]
         flags.update(flag for flag in FLAGS for part in parts if part.get(flag) and fields.truth(part, flag))
         return RawConversation(

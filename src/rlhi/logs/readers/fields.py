@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlhi.logs.readers.base import BadRecord, RawMessage, RawRole
@@ -36,6 +37,31 @@ ROLES: dict[str, RawRole] = {
 TEXT_PARTS = ("text", "input_text", "output_text", "refusal")
 
 
+@dataclass(slots=True, frozen=True)
+class Names:
+    """Where a message keeps what: earlier names go before later ones."""
+
+    times: tuple[str, ...] = ()
+    """Of the time."""
+    role: tuple[str, ...] = ("role", "from")
+    """Of the role."""
+    content: tuple[str, ...] = ("content", "value")
+    """Of the text."""
+    roles: Mapping[str, RawRole] = field(default_factory=lambda: ROLES)
+    """Who is meant by which role, in lower case."""
+
+
+def find(row: dict[str, Any], path: str) -> tuple[bool, Any]:
+    """Whether a row has a field and what it holds; `a.b` looks into the object `a`, if no field has that very name."""
+    if path in row:
+        return True, row[path]
+    if "." not in path:
+        return False, None
+    outer, _, rest = path.partition(".")
+    inner = row.get(outer)
+    return find(inner, rest) if isinstance(inner, dict) else (False, None)
+
+
 def text(value: str, where: str) -> str:
     """Return `value` if it is text that every store and tokenizer takes. Raises `BadRecord`: nothing is repaired."""
     if "\0" in value:
@@ -54,25 +80,22 @@ def text(value: str, where: str) -> str:
 def identifier(row: dict[str, Any], keys: Sequence[str]) -> str | None:
     """The first id among `keys` that is not null or blank, as text; `a.b` looks into the object `a`."""
     for key in keys:
-        outer, _, inner = key.partition(".")
-        value = row.get(outer)
-        if inner:
-            value = value.get(inner) if isinstance(value, dict) else None
+        _, value = find(row, key)
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise BadRecord("wrong_type", f"{key}: an id is text or a whole number, got {_kind(value)}")
+            raise BadRecord("wrong_type", f"{key}: an id is text or a whole number, got {kind_of(value)}")
         return text(str(value), key)
     return None
 
 
 def label(row: dict[str, Any], key: str) -> str | None:
     """A short text that describes the row (model, language), or None where it is null, blank or absent."""
-    value = row.get(key)
+    _, value = find(row, key)
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise BadRecord("wrong_type", f"{key}: expected text, got {_kind(value)}")
+        raise BadRecord("wrong_type", f"{key}: expected text, got {kind_of(value)}")
     return text(value, key)
 
 
@@ -80,7 +103,11 @@ def moment(row: dict[str, Any], keys: Sequence[str], flags: set[str], where: str
     """The first time among `keys` that is not null. Adds `relative_time` to `flags` for a mere offset."""
     for key in keys:
         try:
-            time, relative = normalise(row.get(key))
+            # `find`, but quick: this is asked of every message, and mostly in vain
+            value = row.get(key) if key in row or "." not in key else find(row, key)[1]
+            if value is None:
+                continue
+            time, relative = normalise(value)
         except ValueError as error:
             raise BadRecord("invalid_time", f"{where}{key}: {error}") from None
         if time is not None:
@@ -92,65 +119,78 @@ def moment(row: dict[str, Any], keys: Sequence[str], flags: set[str], where: str
 
 def truth(row: dict[str, Any], key: str) -> bool:
     """Whether a flag is set (`true`, 1, "true"). Raises `BadRecord` for what is no flag."""
-    value = row.get(key)
+    _, value = find(row, key)
     if value is None or isinstance(value, bool):
         return bool(value)
     if isinstance(value, int | float) and value in (0, 1):
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in ("true", "false", ""):
         return value.strip().lower() == "true"
-    raise BadRecord("wrong_type", f"{key}: expected true or false, got {_kind(value)}")
+    raise BadRecord("wrong_type", f"{key}: expected true or false, got {kind_of(value)}")
 
 
 def items(row: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """The list of message objects under `key`, at least one."""
-    if key not in row:
-        raise BadRecord("missing_field", f"no {key!r}; the row has {_keys(row)}")
-    value = row[key]
+    present, value = find(row, key)
+    if not present:
+        raise BadRecord("missing_field", f"no {key!r}; the row has {keys_of(row)}")
     if value is None or value == []:
         raise BadRecord("empty_conversation", f"{key}: no messages ({'null' if value is None else 'empty list'})")
     if not isinstance(value, list):
-        raise BadRecord("wrong_type", f"{key}: expected a list of messages, got {_kind(value)}")
+        raise BadRecord("wrong_type", f"{key}: expected a list of messages, got {kind_of(value)}")
     for place, item in enumerate(value):
         if not isinstance(item, dict):
-            raise BadRecord("wrong_type", f"{key}[{place}]: expected an object, got {_kind(item)}")
+            raise BadRecord("wrong_type", f"{key}[{place}]: expected an object, got {kind_of(item)}")
     return value
 
 
-def messages(row: dict[str, Any], key: str, times: Sequence[str], flags: set[str]) -> list[RawMessage]:
-    """All messages under `key`, whether written `role`/`content` or `from`/`value`."""
-    found = []
-    for place, item in enumerate(items(row, key)):
-        where = f"{key}[{place}]."
-        found.append(RawMessage(_role(item, where), _content(item, where, flags), moment(item, times, flags, where)))
-    return found
+def messages(row: dict[str, Any], key: str, names: Names, flags: set[str]) -> list[RawMessage]:
+    """All messages under `key`."""
+    return [message(item, names, f"{key}[{place}].", flags) for place, item in enumerate(items(row, key))]
 
 
-def _role(item: dict[str, Any], where: str) -> RawRole:
-    key = "role" if "role" in item or "from" not in item else "from"
-    if key not in item:
-        raise BadRecord("missing_field", f"{where}role: missing; the message has {_keys(item)}")
-    value = item[key]
-    if not isinstance(value, str):
-        raise BadRecord("wrong_type", f"{where}{key}: expected text, got {_kind(value)}")
-    known = ROLES.get(value.strip().lower())
+def message(item: dict[str, Any], names: Names, where: str, flags: set[str]) -> RawMessage:
+    """One message. Adds `dropped_parts` to `flags` where it holds more than text."""
+    return RawMessage(
+        role(item, names, where), _content(item, names, where, flags), moment(item, names.times, flags, where)
+    )
+
+
+def role(item: dict[str, Any], names: Names, where: str) -> RawRole:
+    """Who speaks."""
+    present, key, value = _first(item, names.role)
+    if not present:
+        raise BadRecord("missing_field", f"{where}{key}: missing; the message has {keys_of(item)}")
+    if not isinstance(value, str) and (names.roles is ROLES or not isinstance(value, int)):
+        raise BadRecord("wrong_type", f"{where}{key}: expected text, got {kind_of(value)}")
+    known = names.roles.get(str(value).strip().lower())
     if known is None:
-        raise BadRecord("unknown_role", f"{where}{key}: {value[:40]!r}; known are {', '.join(ROLES)}")
+        raise BadRecord("unknown_role", f"{where}{key}: {str(value)[:40]!r}; known are {', '.join(names.roles)}")
     return known
 
 
-def _content(item: dict[str, Any], where: str, flags: set[str]) -> str:
-    key = "content" if "content" in item or "value" not in item else "value"
-    value = item.get(key)
+def _content(item: dict[str, Any], names: Names, where: str, flags: set[str]) -> str:
+    present, key, value = _first(item, names.content)
     if isinstance(value, str):
         return text(value, where + key)
     if isinstance(value, list):
         return text(_parts(value, where + key, flags), where + key)
-    if value is None and (key in item or "tool_calls" in item or "function_call" in item):
+    if value is None and (present or "tool_calls" in item or "function_call" in item):
         return ""
     if value is None:
-        raise BadRecord("missing_field", f"{where}{key}: missing; the message has {_keys(item)}")
-    raise BadRecord("wrong_type", f"{where}{key}: expected text, got {_kind(value)}")
+        raise BadRecord("missing_field", f"{where}{key}: missing; the message has {keys_of(item)}")
+    raise BadRecord("wrong_type", f"{where}{key}: expected text, got {kind_of(value)}")
+
+
+def _first(item: dict[str, Any], keys: Sequence[str]) -> tuple[bool, str, Any]:
+    """The first of `keys` that is there, and what it holds."""
+    for key in keys:
+        if key in item:
+            return True, key, item[key]
+        present, value = find(item, key)
+        if present:
+            return True, key, value
+    return False, keys[0], None
 
 
 def _parts(parts: list[Any], where: str, flags: set[str]) -> str:
@@ -160,19 +200,20 @@ def _parts(parts: list[Any], where: str, flags: set[str]) -> str:
             found.append(part)
             continue
         if not isinstance(part, dict):
-            raise BadRecord("wrong_type", f"{where}[{place}]: expected a part, got {_kind(part)}")
+            raise BadRecord("wrong_type", f"{where}[{place}]: expected a part, got {kind_of(part)}")
         kind = part.get("type", "text")
         if kind not in TEXT_PARTS:
             flags.add("dropped_parts")
             continue
         said = part.get("refusal" if kind == "refusal" else "text")
         if not isinstance(said, str):
-            raise BadRecord("wrong_type", f"{where}[{place}].text: expected text, got {_kind(said)}")
+            raise BadRecord("wrong_type", f"{where}[{place}].text: expected text, got {kind_of(said)}")
         found.append(said)
     return "\n".join(found)
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a value is, in words for a message."""
     if value is None:
         return "null"
     names = {dict: "an object", list: "a list", str: "text", bool: "true/false", int: "a number", float: "a number"}
@@ -180,5 +221,6 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__) + shown
 
 
-def _keys(row: dict[str, Any]) -> str:
+def keys_of(row: dict[str, Any]) -> str:
+    """The fields of a row, in words for a message."""
     return ", ".join(repr(str(key)[:40]) for key in list(row)[:12]) or "no fields"

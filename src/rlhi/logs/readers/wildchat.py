@@ -1,4 +1,4 @@
-"""WildChat (1M and 4.8M), and what follows its columns: LMSYS-Chat-1M, `rlhi world`, chats published in its keys.
+"""WildChat (1M and 4.8M), and what follows its columns: `rlhi world`, chats published in its keys.
 
 The messages stand in `conversation`. The two layouts differ in what stands beside them: 1M has the user's address hash,
 time and flags in each message and on top, 4.8M adds token counts and request parameters, which are ignored.
@@ -8,7 +8,7 @@ time and flags in each message and on top, 4.8M adds token counts and request pa
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, ClassVar
 
 from rlhi.logs.readers import fields
 from rlhi.logs.readers.base import RawConversation
@@ -20,8 +20,8 @@ class WildChat(ColumnReader):
 
     name = "wildchat"
     key = "conversation"
-    ids = ("conversation_hash", "conversation_id", "id")
-    users = ("hashed_ip", "user_id", "user")
+    ids: ClassVar[tuple[str, ...]] = ("conversation_hash", "conversation_id", "id")
+    users: ClassVar[tuple[str, ...]] = ("hashed_ip", "user_id", "user")
     times = ("timestamp", "created", "created_at")
 
     def columns(self, present: Collection[str]) -> Collection[str]:

@@ -195,6 +195,7 @@ def test_a_table_gives_only_the_columns_named(tmp_path: Path) -> None:
         ("[a]", ["my.yaml", "a mapping file is a mapping of keys, got list"]),
         ("a: [", ["my.yaml is not valid YAML"]),
         ("a: 2024-99-99", ["my.yaml is not valid YAML"]),
+        ("user_id: a\ntime: b\nuser_id: c\n", ["line 3: the key 'user_id' stands in line 1 already"]),
         ("!!python/object:os.system {}", ["my.yaml is not valid YAML"]),
     ],
 )
@@ -255,9 +256,17 @@ def test_the_command_line_and_the_run_know_the_mapping(tmp_path: Path) -> None:
     logs = written(tmp_path, FLAT, [flat("A", "client", "x", 1), flat("A", "agent", "y", 2)])
     words = ["ingest", *logs.paths, "--out", str(tmp_path / "runs" / "r")]
     assert CliRunner().invoke(app, [*words, "--mapping", str(tmp_path / "my.yaml")]).exit_code == 0
-    failed = CliRunner().invoke(app, [*words, "--mapping", str(tmp_path / "no.yaml")]).exception
-    assert isinstance(failed, UsageError) and failed.exit_code == 2
+    kept = (tmp_path / "runs" / "r" / "recipe.yaml").read_bytes()
+    for more, told in (([], "run with another recipe"), (["--force"], "no mapping file")):
+        failed = CliRunner().invoke(app, [*words, "--mapping", str(tmp_path / "no.yaml"), *more]).exception
+        assert isinstance(failed, UsageError) and failed.exit_code == 2 and told in str(failed)
+    assert (tmp_path / "runs" / "r" / "recipe.yaml").read_bytes() == kept
 
+
+def test_a_run_notices_that_its_mapping_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    logs = written(tmp_path, FLAT, [flat("A", "client", "x", 1), flat("A", "agent", "y", 2)])
+    logs = logs.model_copy(update={"mapping": "~/my.yaml"})
     recipe = from_data({"name": "r", "runs": str(tmp_path / "runs"), "logs": logs.model_dump()}, "a test")
     before = run(recipe, steps=["ingest"]).stages["conversations"]
     (tmp_path / "my.yaml").write_text(FLAT.replace("agent: assistant", "agent: user"))

@@ -132,7 +132,10 @@ def test_any_tree(rows: list[dict[str, Any]]) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=4))
 def test_any_bytes(rows: list[bytes]) -> None:
-    _ingest(b"\n".join(rows))
+    data = b"\n".join(rows)
+    result = _ingest(data)
+    places = [int(one.source.rpartition(":")[2]) for one in result.conversations] + [q.line for q in result.quarantined]
+    assert all(0 <= place <= data.count(b"\n") + 1 for place in places)
 
 
 def test_what_parsers_choke_on() -> None:

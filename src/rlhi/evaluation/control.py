@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from rlhi.evaluation.intervals import difference_interval
+from rlhi.evaluation.intervals import by_user, difference_interval
 from rlhi.records import Record, Verdict, digest
 from rlhi.settings import Arm, Evaluation
 
@@ -83,25 +83,21 @@ def differences(verdicts: Iterable[Verdict], settings: Evaluation, seed: int) ->
 
 def _difference(shared: list[tuple[Verdict, Verdict]], resamples: int, seed: int) -> Difference:
     ours, theirs = shared[0]
-    users, clusters = np.unique([own.user_id for own, _ in shared], return_inverse=True)
-    wins = np.array([(own.win, control.win) for own, control in shared], dtype=np.float64)
-    sums = np.bincount(clusters, wins[:, 0] - wins[:, 1]).astype(np.float64)
-    counts = np.bincount(clusters).astype(np.float64)
+    sums, counts = by_user([own.user_id for own, _ in shared], [own.win - control.win for own, control in shared])
     name = digest([seed, "difference", ours.arm, theirs.arm, ours.against, ours.judge])
     low, high = difference_interval(sums, counts, resamples, np.random.default_rng(int(name[:16], 16)))
-    rate, control_rate = (float(rate) for rate in wins.mean(axis=0))
     return Difference(
         arm=ours.arm,
         control=theirs.arm,
         against=ours.against,
         judge=ours.judge,
-        win_rate=rate,
-        control_win_rate=control_rate,
+        win_rate=float(np.mean([own.win for own, _ in shared])),
+        control_win_rate=float(np.mean([control.win for _, control in shared])),
         difference=float(sums.sum() / counts.sum()),
         low=low,
         high=high,
         n=len(shared),
-        users=len(users),
+        users=len(counts),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -15,6 +16,12 @@ CELLS = 4_000_000
 """Most numbers drawn at once."""
 
 Floats = NDArray[np.float64]
+
+
+def by_user(users: Sequence[str], values: Sequence[float]) -> tuple[Floats, Floats]:
+    """Sum and number of the values of each user, in the order of the users' names."""
+    _, places = np.unique(users, return_inverse=True)
+    return np.bincount(places, values).astype(np.float64), np.bincount(places).astype(np.float64)
 
 
 def win_rate_interval(sums: Floats, counts: Floats, resamples: int, rng: np.random.Generator) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import orjson
 
-from rlhi.evaluation.intervals import win_rate_interval
+from rlhi.evaluation.intervals import by_user, win_rate_interval
 from rlhi.evaluation.judges import DIMENSIONS
 from rlhi.evaluation.turns import EvalTurn
 from rlhi.flow.whole import write_atomic
@@ -58,11 +58,7 @@ def _place(names: Sequence[str], name: str) -> tuple[int, str]:
 def _score(row: _Row, verdicts: list[Verdict], lengths: Mapping[_Place, int], resamples: int, seed: int) -> Score:
     arm, against, judge, dimension, kind = row
     verdicts = sorted(verdicts, key=lambda v: (v.user_id, v.conversation_id, v.turn, v.seed))
-    users = sorted({v.user_id for v in verdicts})
-    place = {user: number for number, user in enumerate(users)}
-    clusters = np.array([place[v.user_id] for v in verdicts])
-    wins = np.array([v.win for v in verdicts], dtype=np.float64)
-    sums, counts = (np.bincount(clusters, weights).astype(np.float64) for weights in (wins, np.ones_like(wins)))
+    sums, counts = by_user([v.user_id for v in verdicts], [v.win for v in verdicts])
     rng = np.random.default_rng(int(digest([seed, *row])[:16], 16))
     low, high = win_rate_interval(sums, counts, resamples, rng)
     return Score(
@@ -75,7 +71,7 @@ def _score(row: _Row, verdicts: list[Verdict], lengths: Mapping[_Place, int], re
         low=low,
         high=high,
         n=len(verdicts),
-        users=len(users),
+        users=len(counts),
         length=_mean_length(arm, verdicts, lengths),
         length_against=_mean_length(against, verdicts, lengths),
         seeds=tuple(sorted({v.seed for v in verdicts})),

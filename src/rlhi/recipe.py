@@ -101,6 +101,11 @@ class Recipe(Section):
             name = getattr(self.roles, role)
             if name != LOCAL and name not in known:
                 raise ValueError(f"roles.{role}: no model is named {name!r}; there are {sorted(known)} and `local`")
+        if self.pairs.ugr.max_slip is not None and self.roles.reward != LOCAL:
+            raise ValueError(
+                "pairs.ugr.max_slip: only the policy in this process tells a slip; leave it out, or set roles.reward "
+                "to local"
+            )
         from rlhi.evaluation.judges import CHAT, JUDGES
 
         if taken := sorted({LOCAL, *JUDGES.names()} & set(self.models)):

@@ -109,6 +109,9 @@ class Ugr(Section):
     does by more than this; in nats, or points of the rubric."""
     min_margin: float = 0.0
     """The rewrite must beat the reply by more than this, in the reward model's unit."""
+    max_slip: float | None = Field(None, ge=0)
+    """With `roles.reward: local`: a rewrite is left out where the policy, not told of the user, finds it less likely
+    than the reply by more than this, in nats per token: it slips. Null = no limit."""
     max_per_user: int = Field(100, ge=1)
     """Most pairs from one user; which ones is drawn by seed."""
 

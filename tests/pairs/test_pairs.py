@@ -144,6 +144,27 @@ def test_each_rewrite_that_is_left_out_has_its_reason(
     assert result.dropped.about == "turn 0 of conversation c"
 
 
+class FakePlausibility:
+    """Each typing error makes a reply a nat less likely per token."""
+
+    async def score(self, context: Sequence[ChatMessage], replies: Sequence[str]) -> list[float]:
+        return [-1.0 - reply.count("teh") for reply in replies]
+
+
+def test_a_rewrite_that_slips_is_left_out_though_its_reward_be_higher() -> None:
+    def run(rewriter: list[str], most: float | None) -> Any:
+        ctx = _context(["coffee"], rewriter)
+        ctx.resources["plausibility"] = FakePlausibility()
+        return _run(_ugr(ugr={"max_slip": most}), REWRITE, ctx)
+
+    both = ["tea likes teh", "tea it is"]
+    (free,), (limited,) = run(both, None).outputs, run(both, 0.5).outputs
+    assert (free.chosen[0].content, limited.chosen[0].content) == tuple(both)
+    assert [gate.gate for gate in limited.provenance.gates] == ["slip", "quality", "length"]
+    assert run(["tea likes teh"], 0.5).dropped.reason == "gate_slip"
+    assert run(["tea likes teh"], 1.5).outputs
+
+
 @pytest.mark.parametrize("role", ["policy", "rewriter"])
 def test_a_prompt_that_a_model_cannot_read_is_dropped_with_its_words(role: str) -> None:
     class FakeShort(ScriptedModel):

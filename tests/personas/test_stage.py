@@ -109,6 +109,31 @@ def test_back_and_forth_between_kinds_of_request_is_a_condition() -> None:
     assert sorted(last(*said)) == [("code", DETAILED[1]), ("recipes", SHORT[1])]
 
 
+def test_a_condition_that_was_named_once_holds_for_the_same_wish_at_such_requests() -> None:
+    code = "Write a Python function that sorts a list"
+    named = says("a", "1", "For code: no emojis please", request=code)
+    again = says("b", "2", "no emojis please", request=code)
+    assert last(named, again) == last(again, named) == [("code", "Prefers no emojis.")]
+    unknown = says("c", "3", "no emojis please", request="Hm?")
+    assert last(named, unknown) == [("code", "Prefers no emojis.")]
+    elsewhere = says("d", "4", "no emojis please", request="Give me a recipe for lentil soup")
+    assert last(named, elsewhere) == [("", "Prefers no emojis.")]
+
+
+def test_a_wish_beside_a_request_counts_and_the_request_itself_does_not() -> None:
+    assert last(says("a", "1", request="Tell me about volcanoes. In Spanish, please!")) == [
+        ("", "Prefers answers in Spanish.")
+    ]
+    assert last(says("a", "1", request="Write a short answer to my neighbour.")) == []
+    pasted = "Make this text nicer. " + "It was a long day in the mountains. " * 40 + "In Spanish, please!"
+    assert last(says("a", "1", request=pasted)) == []
+
+
+@pytest.mark.parametrize("code", ["x = [1, 2, 3]", "def order_by(nums):", "1,6,6=9,2", "10, 8, 6, 8, 1"])
+def test_code_says_no_wish(code: str) -> None:
+    assert last(says("a", "1", f"Try this.\n{code}", request=f"What does it print?\n{code}"), min_confidence=0) == []
+
+
 @pytest.mark.parametrize(
     ("wish", "statement"),
     [

@@ -8,7 +8,7 @@ from rlhi.models.base import ScoreAnswer, ScoreRequest, ScoringModel, Usage
 from rlhi.models.transformers import TransformersModel
 from rlhi.personas.render import system_text
 from rlhi.records import ChatMessage
-from rlhi.rewards.likelihood import NULL, LikelihoodReward
+from rlhi.rewards.likelihood import NULL, LikelihoodReward, Plausibility
 from rlhi.settings import Model
 from tests.models.scripted import ScriptedModel
 
@@ -48,6 +48,11 @@ def test_without_a_persona_only_plausibility_is_left() -> None:
     model = ScriptedLikelihoods({system_text(NULL): {"a b": -7.0, "c": -8.0}})
     assert score(model, 2, ["a b", "c"], ()) == [2 * -3.5, 2 * -8.0]
     assert score(model, 0, ["a b", "c"], ()) == [0.0, 0.0]
+
+
+def test_plausibility_is_the_mean_under_a_persona_that_says_nothing() -> None:
+    model = ScriptedLikelihoods({system_text(NULL): {"a b": -7.0, "c": -8.0}})
+    assert asyncio.run(Plausibility(model).score(ASKED, ["a b", "c"])) == [-3.5, -8.0]
 
 
 GAMES = ("Azul: lay coloured tiles on a wall", "Catan: trade and build on an island")

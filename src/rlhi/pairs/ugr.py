@@ -21,6 +21,7 @@ from rlhi.personas.render import prompt, system_text
 from rlhi.recipe import LOCAL, Pairs
 from rlhi.records import ChatMessage, GateResult, PreferencePair, Provenance
 from rlhi.rewards import Reward
+from rlhi.rewards.likelihood import Plausibility
 from rlhi.rewards.rubric import MAX_CHARS, transcript
 
 PROMPTS = ("rewrite", "validity", "rubric")
@@ -124,6 +125,20 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
             ctx.model("rewriter"), messages, self.settings.rollout, n=self.settings.ugr.rewrites, seed=self.seed
         )
 
+    async def _slips(
+        self, row: RewriteTask, reply: str, rewrites: list[str], ctx: Context
+    ) -> dict[str, tuple[GateResult, ...]]:
+        """Of each rewrite, how much less plausible it is than the reply; empty where that has no limit."""
+        most = self.settings.ugr.max_slip
+        if most is None:
+            return {}
+        judge: Plausibility = ctx.resources["plausibility"]
+        before, *after = await judge.score(row.context, [reply, *rewrites])
+        slips = zip(rewrites, (before - one for one in after), strict=True)
+        return {
+            text: (GateResult(gate="slip", passed=slip <= most, value=slip, threshold=most),) for text, slip in slips
+        }
+
     async def _compare(
         self, row: RewriteTask, reply: str, rewrites: list[str], valid: tuple[GateResult, ...], ctx: Context
     ) -> Sequence[PreferencePair] | Drop:
@@ -133,11 +148,13 @@ class UgrStage(Stage[RewriteTask, PreferencePair]):
         rated = [(score, text) for score, text in zip(scores, rewrites, strict=True) if score is not None]
         if rejected_score is None or not rated:
             return Drop("too_few_scores", "reply or rewrite could not be rated")
-        score, chosen = max(rated)
+        slips = await self._slips(row, reply, [text for _, text in rated], ctx)
+        score, chosen = max(rated, key=lambda one: (not failed_gate(slips.get(one[1], ())), one))
         least = self.settings.ugr.min_margin
         margin = score - rejected_score
         gates = (
             *valid,
+            *slips.get(chosen, ()),
             GateResult(gate="quality", passed=margin > least, value=margin, threshold=least),
             length_gate(chosen, reply, self.settings.max_length_ratio),
         )

@@ -13,7 +13,11 @@ MAX_CHARS = 300
 def wishes(conversation: Conversation, label: LabelledTurn) -> tuple[str, ...]:
     """The facets that the labelled message says, in fixed words; empty where none is read in it."""
     found = signals(conversation, {label.turn: label}, 0)
-    return tuple(dict.fromkeys(statement(signal.wish) for signal in found if signal.wish is not None))
+    return tuple(
+        dict.fromkeys(
+            statement(signal.wish) for signal in found if signal.wish is not None and signal.ref.turn == label.turn
+        )
+    )
 
 
 def quoted(feedback: str) -> str:

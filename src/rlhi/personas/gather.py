@@ -69,11 +69,33 @@ def beliefs(signals: Iterable[Signal]) -> dict[tuple[str, str], Belief]:
     """What is held after all signals, in the order they were said, by facet and condition."""
     heard = [signal for signal in signals if signal.wish is not None]
     held: dict[tuple[str, str], Belief] = {}
-    for signal in _with_kinds(heard):
+    for signal in _with_kinds(_limited(heard)):
         if signal.wish is not None:
             key = (signal.wish.facet, signal.condition)
             held[key] = _update(held.get(key), signal)
     return {key: belief for key, belief in held.items() if not _implied(key, belief, held)}
+
+
+def _limited(heard: Sequence[Signal]) -> list[Signal]:
+    """The signals, each under the condition that the user once named for the same wish at the same kind of request.
+
+    Who says "for code: with comments" and another time, about code, only "with comments" means the same. A signal from
+    a request of no known kind joins where there is but one such condition.
+    """
+    named: dict[Wish | None, set[str]] = {}
+    for signal in heard:
+        if signal.condition:
+            named.setdefault(signal.wish, set()).add(signal.condition)
+
+    def limit(signal: Signal) -> str:
+        conditions = named.get(signal.wish, set())
+        if signal.condition or not conditions:
+            return signal.condition
+        if not signal.kind:
+            return next(iter(conditions)) if len(conditions) == 1 else ""
+        return signal.kind if signal.kind in conditions else ""
+
+    return [replace(signal, condition=limit(signal)) for signal in heard]
 
 
 def _with_kinds(heard: Sequence[Signal]) -> list[Signal]:

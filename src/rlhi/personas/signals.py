@@ -18,9 +18,12 @@ TRUST: dict[Label, float] = {
     "reattempt_with_feedback": 1.0,
     "reattempt_without_feedback": 0.9,
     "positive_feedback": 0.7,
+    "new_request": 0.7,
 }
-"""Weight of what a message of each label says. A vague complaint may name a wish all the same; praise shows what is
-liked rather than what is missed, so it takes two to be believed. Other messages are not about answers."""
+"""Weight of what a message of each label says. A vague complaint may name a wish all the same. Praise shows what is
+liked rather than what is missed, and what a request asks for may be meant for this once. Other messages are not about
+answers."""
+MAX_REQUEST_CHARS = 600
 
 _CHANGE = re.compile(
     r"\b(?:from now on|changed my mind|change of mind|new rule|from today|forget (?:what|everything) I"
@@ -55,6 +58,7 @@ LEFT_OUT = ("without", "none")
 """Values of facets that wish something left out."""
 NO_CUE = 0.6
 """Factor on the chance of a wish for something to be left out, where the clause has no word of refusal."""
+_CODE = re.compile(r"[=\[\]{}<>_]|\w\(|\A[\d\s.,:;+*/-]+\Z")
 _ORDER_TO_MACHINE = re.compile(
     r"\b(?:ignore|disregard|override|bypass|forget)\b.{0,40}\b(?:instruction|prompt|rule|previous|above|polic|guideline)"
     r"|system prompt|developer mode|jailbreak|\b(?:system|assistant|user)\s*:|<\|?/?\w+\|?>|```|\{\s*\"|https?://"
@@ -125,41 +129,47 @@ def _said(clause: str) -> dict[Wish, float]:
     }
 
 
-def _own_words(clause: str, label: LabelledTurn) -> str:
+def _own_words(clause: str) -> str:
     """A lasting wish outside the known facets, in the user's words; empty where the clause is none."""
     words = clause.split()
-    fits = 3 <= len(words) <= 20 and label.label == "reattempt_with_feedback" and bool(_LASTING.search(clause))
+    fits = 3 <= len(words) <= 20 and bool(_LASTING.search(clause))
     return "" if not fits or _FACT.search(clause) or commands(clause) or sensitive(clause) else clause.strip(" .,;:")
 
 
 def signals(conversation: Conversation, labels: Mapping[int, LabelledTurn], place: int) -> list[Signal]:
-    """The wishes that a conversation's feedback says. `labels` are its labelled turns by turn."""
+    """The wishes that a conversation's user says. `labels` are its labelled turns by turn; turn 0 needs none."""
     places = conversation.user_turns()
+    texts = [conversation.messages[at].content for at in places]
     found: list[Signal] = []
-    for turn, label in sorted(labels.items()):
-        if label.label not in TRUST or turn >= len(places):
+    for turn, text in enumerate(texts):
+        label = labels[turn].label if turn in labels else "new_request" if turn == 0 else None
+        if label not in TRUST:
             continue
+        asks = label == "new_request"
+        asked = reversed(texts[: turn + 1] if asks else texts[:turn])
+        about = next((kind for kind in map(request_kind, asked) if kind), "")
         message = conversation.messages[places[turn]]
-        change = bool(_CHANGE.search(message.content))
-        task = next(
-            (k for k in (request_kind(conversation.messages[p].content) for p in reversed(places[:turn])) if k), ""
-        )
         ref = TurnRef(conversation_id=conversation.conversation_id, turn=turn)
         at = message.timestamp or conversation.started_at
-        trust = TRUST[label.label]
-        for clause in clauses(message.content):
-            if commands(clause):
+        change = bool(_CHANGE.search(text))
+        for clause in _requested(text) if asks else clauses(text):
+            if commands(clause) or _CODE.search(clause):
                 continue
             condition = said_condition(clause)
             wishes = _said(clause)
             for wish, chance in wishes.items():
-                only = FACETS[wish.facet].only
-                limit = "" if only else condition
-                found.append(Signal(wish, "", limit, task, trust * chance, change, ref, at, place))
-            own = "" if wishes else _own_words(clause, label)
+                limit = "" if FACETS[wish.facet].only else condition
+                if not asks or chance >= SURE:
+                    found.append(Signal(wish, "", limit, about, TRUST[label] * chance, change, ref, at, place))
+            own = "" if wishes or label != "reattempt_with_feedback" else _own_words(clause)
             if own:
-                found.append(Signal(None, own, condition, task, 0.5, change, ref, at, place))
+                found.append(Signal(None, own, condition, about, 0.5, change, ref, at, place))
     return _once(found)
+
+
+def _requested(text: str) -> list[str]:
+    """What stands after the first clause of a request: that one says what is asked, and a pasted text says nothing."""
+    return clauses(text)[1:] if len(text) <= MAX_REQUEST_CHARS else []
 
 
 def _once(found: Sequence[Signal]) -> list[Signal]:

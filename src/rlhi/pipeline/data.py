@@ -159,9 +159,9 @@ def reward_models(session: Session) -> dict[str, Model]:
 
 
 def pair_resources(ctx: Context, session: Session) -> dict[str, Any]:
-    """The reward model and the token counter that the pair stages use."""
+    """What the pair stages score and count with."""
     from rlhi.rewards.classifier import ClassifierReward
-    from rlhi.rewards.likelihood import LikelihoodReward
+    from rlhi.rewards.likelihood import LikelihoodReward, Plausibility
     from rlhi.rewards.rubric import RubricReward
 
     model: Any = ctx.model("reward")
@@ -175,7 +175,8 @@ def pair_resources(ctx: Context, session: Session) -> dict[str, Any]:
     else:
         quality = evidence = RubricReward(model, session.recipe.pairs.ratings)
     count = token_counter(session.recipe.training.model)
-    return {"reward": quality, "validity": evidence, "count_tokens": count}
+    plausibility = Plausibility(model) if name == LOCAL else None
+    return {"reward": quality, "validity": evidence, "plausibility": plausibility, "count_tokens": count}
 
 
 def rewrites(session: Session) -> None:

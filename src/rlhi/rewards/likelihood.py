@@ -12,6 +12,25 @@ NULL = ("Prefers good answers.",)
 """A persona that anybody could have."""
 
 
+class Plausibility:
+    """How likely a model finds a reply by anybody's taste: log π(y|x,p₀) / |y|, in nats per token.
+
+    A slip of the pen, a wrong fact or a sentence said twice costs some tokens dearly, whatever the user wants.
+    """
+
+    def __init__(self, model: ScoringModel) -> None:
+        self.model = model
+
+    async def score(self, context: Sequence[ChatMessage], replies: Sequence[str]) -> list[float]:
+        """Mean log-probability per token of each reply."""
+        answer = await _ask(self.model, prompt(NULL, context), replies)
+        return [total / tokens for total, tokens in zip(answer.log_likelihoods, answer.tokens, strict=True)]
+
+
+async def _ask(model: ScoringModel, messages: Sequence[ChatMessage], replies: Sequence[str]) -> ScoreAnswer:
+    return await model.score(ScoreRequest(model=model.model, messages=tuple(messages), replies=tuple(replies)))
+
+
 class LikelihoodReward:
     """Pointwise mutual information between persona p and reply y, and how plausible y is per token.
 
@@ -31,16 +50,12 @@ class LikelihoodReward:
         self.fluency = fluency
         self.name = f"likelihood({model.model})"
 
-    async def _ask(self, messages: Sequence[ChatMessage], replies: Sequence[str]) -> ScoreAnswer:
-        request = ScoreRequest(model=self.model.model, messages=tuple(messages), replies=tuple(replies))
-        return await self.model.score(request)
-
     async def score(
         self, context: Sequence[ChatMessage], replies: Sequence[str], lines: Sequence[str]
     ) -> list[float | None]:
         """Rewards in nats; without lines only the plausibility term is left."""
-        null = await self._ask(prompt(NULL, context), replies)
-        known = await self._ask(prompt(lines, context), replies) if lines else null
+        null = await _ask(self.model, prompt(NULL, context), replies)
+        known = await _ask(self.model, prompt(lines, context), replies) if lines else null
         return [
             with_persona - without + self.fluency * with_persona / tokens
             for with_persona, without, tokens in zip(

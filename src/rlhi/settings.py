@@ -146,6 +146,9 @@ class Pairs(Section):
     fluency: float = Field(2.0, ge=0)
     """With `roles.reward: local`: weight of a reply's mean log-probability per token beside the nats that the persona
     adds to the whole reply."""
+    length_slope: float = Field(0.0, ge=0)
+    """With `roles.reward: local`: what is taken off that mean for each factor e of length, in nats; longer replies have
+    likelier tokens, and their length is not why."""
     ratings: int = Field(1, ge=1)
     """With a chat model as `roles.reward`: ratings per reply; several are sampled and averaged, which breaks ties."""
     max_prompt_tokens: int = Field(4096, ge=16)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -52,7 +53,15 @@ def test_without_a_persona_only_plausibility_is_left() -> None:
 
 def test_plausibility_is_the_mean_under_a_persona_that_says_nothing() -> None:
     model = ScriptedLikelihoods({system_text(NULL): {"a b": -7.0, "c": -8.0}})
-    assert asyncio.run(Plausibility(model).score(ASKED, ["a b", "c"])) == [-3.5, -8.0]
+    assert asyncio.run(Plausibility(model, 0).score(ASKED, ["a b", "c"])) == [-3.5, -8.0]
+
+
+def test_what_length_explains_is_taken_off_the_plausibility() -> None:
+    model = ScriptedLikelihoods({system_text(NULL): {"a b": -7.0, "c": -8.0}})
+    expected = [-3.5 - 0.2 * math.log(2), -8.0]
+    assert asyncio.run(Plausibility(model, 0.2).score(ASKED, ["a b", "c"])) == pytest.approx(expected)
+    reward = LikelihoodReward(model, fluency=2, length_slope=0.2)
+    assert asyncio.run(reward.score(ASKED, ["a b", "c"], ())) == pytest.approx([2 * one for one in expected])
 
 
 GAMES = ("Azul: lay coloured tiles on a wall", "Catan: trade and build on an island")

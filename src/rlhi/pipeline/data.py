@@ -164,18 +164,20 @@ def pair_resources(ctx: Context, session: Session) -> dict[str, Any]:
     from rlhi.rewards.likelihood import LikelihoodReward, Plausibility
     from rlhi.rewards.rubric import RubricReward
 
+    pairs = session.recipe.pairs
     model: Any = ctx.model("reward")
     quality: Reward
     evidence: Reward
     name = session.recipe.roles.reward
     if name == LOCAL:
-        quality, evidence = LikelihoodReward(model, session.recipe.pairs.fluency), LikelihoodReward(model, 0.0)
+        quality = LikelihoodReward(model, pairs.fluency, pairs.length_slope)
+        evidence = LikelihoodReward(model, 0.0)
     elif session.recipe.back_end(name).backend == "classifier":
         quality = evidence = ClassifierReward(model)
     else:
-        quality = evidence = RubricReward(model, session.recipe.pairs.ratings)
+        quality = evidence = RubricReward(model, pairs.ratings)
     count = token_counter(session.recipe.training.model)
-    plausibility = Plausibility(model) if name == LOCAL else None
+    plausibility = Plausibility(model, pairs.length_slope) if name == LOCAL else None
     return {"reward": quality, "validity": evidence, "plausibility": plausibility, "count_tokens": count}
 
 

@@ -46,6 +46,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
+from rlhi.flow import processes
 from rlhi.training.train import train
 from tests.training.sample import make_pairs
 from tests.training.test_resume import settings_for
@@ -64,6 +65,7 @@ model, out, method, objective = sys.argv[1:]
 settings = settings_for(Path(model), method=method, lora=Lora(r=4), eval_steps=2, micro_batch_size=2, validation=0.3)
 train(make_pairs(34), settings, objective=objective, seed=5, out=Path(out))
 print(*sorted(set(shares)))
+processes.part()
 """
 
 

@@ -18,6 +18,10 @@ def main() -> None:
 
     try:
         app()
+    except SystemExit as ended:
+        if not ended.code:
+            processes.part()
+        raise
     except RlhiError as error:
         if processes.speaks(before_meeting=isinstance(error, UsageError)):
             complain(f"{processes.name()}{error}")

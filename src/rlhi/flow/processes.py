@@ -50,6 +50,15 @@ def wait() -> None:
         _state["met"] = True
 
 
+def part() -> None:
+    """Leave the others when all work is done: a process that ends while its connections are open may crash."""
+    if _state["met"]:
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
+        _state["met"] = False
+
+
 @contextmanager
 def main_first() -> Iterator[None]:
     """The main process carries out a block before all others do."""

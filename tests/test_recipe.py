@@ -45,6 +45,7 @@ def _load(tmp_path: Path, data: object, settings: list[str] | None = None) -> Re
             ],
             ["judges", "differ"],
         ),
+        (["roles.reward=embedded", "pairs.ugr.max_slip=0.1"], ["pairs.ugr.max_slip", "roles.reward"]),
         (["seeds=[1, 1]"], ["seeds", "once"]),
         (["name=a/b"], ["name"]),
         (["seeds=[]"], ["seeds"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import json
@@ -217,6 +218,41 @@ def child(script: str, arguments: Sequence[str]) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads(lines[-1])
     return found
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that all benchmarks have."""
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each way; the median counts")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model and short texts")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+
+
+def memories(script: str, ways: Sequence[str], options: argparse.Namespace) -> dict[str, float | None]:
+    """Peak MiB of every way, from a child with `--child WAY`; None where it failed or `--no-memory` was given."""
+    found: dict[str, float | None] = dict.fromkeys(ways)
+    for way in () if options.no_memory else ways:
+        said = child(script, [*sys.argv[1:], "--child", way])
+        found[way] = said["mebibytes"] if said else None
+    return found
+
+
+def answer(said: Mapping[str, Any]) -> None:
+    """Say it to the process that started this child."""
+    print(json.dumps(said))
+
+
+def ratio(ours: float | None, theirs: float | None) -> float | None:
+    """Our share of theirs; None where one is not known."""
+    return None if ours is None or not theirs else ours / theirs
+
+
+def details(seconds: Mapping[str, float], mebibytes: Mapping[str, float | None]) -> str:
+    """A line with each way's own figures."""
+    sizes = {way: f" {size:.0f} MiB" if size is not None else "" for way, size in mebibytes.items()}
+    return ", ".join(f"{way} {value:.3g} s{sizes.get(way, '')}" for way, value in seconds.items())
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> None:

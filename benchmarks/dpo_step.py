@@ -7,9 +7,12 @@ python benchmarks/dpo_step.py --tiny                a few seconds, to see that i
 `TRL stock` is `DPOTrainer` with its defaults (a reference model in every step, gradient checkpointing, all pairs in
 one padded batch), in the same precision. `TRL best` is the faster of two settings without checkpointing, with
 precomputed reference log-probabilities: all pairs in a batch, or one pair at a time (its padding-free mode is switched
-off in TRL 1.16). Ours has the reference precomputed too. Nothing includes the optimizer's update, which is the same for
+off in TRL 1.16). Ours, and the plain step, have the reference precomputed too, and multiply matrices as `rlhi train`
+does (`rlhi.models.products`). Nothing includes the optimizer's update, which is the same for
 all. Memory is the peak above weights and gradients, measured in a process of its own, and its column our share of TRL
-best's. `bound` is what the fewer FLOPs alone allow against the plain step, which skips the prompts' logits as well.
+best's. `bound` is what the fewer FLOPs alone allow against the plain step, which skips the prompts' logits as well. The
+errors are ours against TRL; JSON has on a CPU also each one's against ours in float64 (where transformers' norms and
+rotations stay in float32): TRL sums a reply's log-probabilities in float32, and that is what is left of the first.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ import torch
 from common import SHAPES, Shape, Triple
 from torch import Tensor
 
+from rlhi.models import products
+from rlhi.models.products import FastLinear
 from rlhi.settings import Training
 from rlhi.training.objectives import OBJECTIVES
 from rlhi.training.steps import PlainStep, TreeStep
@@ -178,6 +183,8 @@ def trl_step(case: Case, trainer: Any, name: str) -> Callable[[], float]:
     def run() -> float:
         trainer.precompute_ref_logps = name != "TRL stock"
         for module in trainer.model.modules():
+            if isinstance(module, FastLinear):
+                module.__class__ = torch.nn.Linear  # type: ignore[assignment]
             if hasattr(module, "config") and hasattr(module.config, "_attn_implementation"):
                 module.config._attn_implementation = "sdpa"
         if name == "TRL stock":
@@ -208,6 +215,7 @@ def steps(case: Case, names: Sequence[str]) -> tuple[Any, dict[str, Callable[[],
         run = our_step(case, model, name)
 
         def ours(run: Callable[[], float] = run, tree: bool = name == "trees") -> float:
+            products.install(model)
             if tree:
                 install(model)
             return run()
@@ -218,20 +226,37 @@ def steps(case: Case, names: Sequence[str]) -> tuple[Any, dict[str, Callable[[],
     return model, found
 
 
-def gradients(model: Any, run: Callable[[], float]) -> tuple[float, list[Tensor]]:
+Outcome = tuple[float, list[Tensor]]
+"""A step's loss, and the gradient of each parameter."""
+
+
+def outcome(model: Any, run: Callable[[], float]) -> Outcome:
     """Loss and gradients of a step."""
     for parameter in model.parameters():
-        parameter.grad.zero_()
+        parameter.grad = torch.zeros_like(parameter)
     loss = run()
-    return loss, [parameter.grad.to("cpu", torch.float32, copy=True) for parameter in model.parameters()]
+    return loss, [parameter.grad.to("cpu", copy=True) for parameter in model.parameters()]
 
 
-def errors(model: Any, ours: Callable[[], float], theirs: Callable[[], float]) -> tuple[float, float]:
+def error(found: Outcome, wanted: Outcome) -> tuple[float, float]:
     """Relative difference of the losses, and the largest relative difference of a parameter's gradient."""
-    loss, grads = gradients(model, theirs)
-    found, found_grads = gradients(model, ours)
-    worst = max(float((a - b).norm() / b.norm().clamp_min(1e-12)) for a, b in zip(found_grads, grads, strict=True))
-    return abs(found - loss) / abs(loss), worst
+    pairs = [(a.double(), b.double()) for a, b in zip(found[1], wanted[1], strict=True)]
+    worst = max(float((a - b).norm() / b.norm().clamp_min(1e-12)) for a, b in pairs)
+    return abs(found[0] - wanted[0]) / abs(wanted[0]), worst
+
+
+def errors(case: Case, model: Any, ours: Callable[[], float], theirs: Callable[[], float]) -> dict[str, float]:
+    """How far ours is from TRL's, and on a CPU each from ours in float64."""
+    trees, trl = outcome(model, ours), outcome(model, theirs)
+    found = dict(zip(("loss_error", "gradient_error"), error(trees, trl), strict=True))
+    if case.device == "cpu":
+        wide = common.make_model(case.sizes, case.device).double()
+        wide.load_state_dict(model.state_dict())
+        exact = outcome(wide, our_step(case, wide, "trees"))
+        for name, mine in (("rlhi", trees), ("trl", trl)):
+            loss, gradient = error(mine, exact)
+            found |= {f"{name}_loss_error_to_float64": loss, f"{name}_gradient_error_to_float64": gradient}
+    return found
 
 
 def memories(case: Case, options: argparse.Namespace) -> dict[str, float | None]:
@@ -276,13 +301,12 @@ def measure(case: Case, options: argparse.Namespace, peak: float) -> dict[str, A
     if not best_names:
         raise SystemExit(f"{describe(case)}: no setting of TRL runs within {options.limit} GiB")
     model, run = steps(case, names)
-    loss_error, gradient_error = errors(model, run["trees"], run[best_names[0]])
+    differences = errors(case, model, run["trees"], run[best_names[0]])
     seconds = common.medians(
         common.timed(run, options.repeats, case.device, lambda text: note(f"{describe(case)}: {text}"))
     )
     best = min(best_names, key=lambda name: seconds[name])
     tree_flops, plain_flops = flops(case)
-    ours, theirs = memory["trees"], memory[best]
     unique = make_pass([(prompt, reply) for prompt, *replies in case.triples() for reply in replies]).tokens
     return {
         "model": case.shape,
@@ -293,9 +317,8 @@ def measure(case: Case, options: argparse.Namespace, peak: float) -> dict[str, A
         "speedup_vs_trl_stock": seconds["TRL stock"] / seconds["trees"] if "TRL stock" in seconds else None,
         "speedup_vs_plain": seconds["plain"] / seconds["trees"],
         "flop_bound_vs_plain": plain_flops / tree_flops,
-        "peak_memory_ratio": ours / theirs if ours and theirs else None,
-        "loss_error": loss_error,
-        "gradient_error": gradient_error,
+        "peak_memory_ratio": common.ratio(memory["trees"], memory[best]),
+        **differences,
         "trl_best": best,
         "seconds": seconds["trees"],
         "tokens_per_second": sum(len(p) * 2 + len(c) + len(r) for p, c, r in case.triples()) / seconds["trees"],
@@ -314,7 +337,7 @@ def run_child(text: str, limit: float) -> None:
     if case.device == "cpu":
         common.limit_memory(limit)
     _, run = steps(case, [name])
-    print(json.dumps({"mebibytes": common.peak_memory(run[name], case.device)}))
+    common.answer({"mebibytes": common.peak_memory(run[name], case.device)})
 
 
 def cases(options: argparse.Namespace) -> list[Case]:
@@ -335,13 +358,8 @@ def main() -> None:
     parser.add_argument("--model", choices=list(SHAPES), help="another size than the usual of the device")
     parser.add_argument("--rows", nargs="+", metavar="PROMPT/COMPLETION/PAIRS", help="other rows")
     parser.add_argument("--layout", choices=["turns", "same"], default="turns", help="a pair per turn, or one prompt")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each variant; the median counts")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--limit", type=float, default=24.0, help="GiB that a variant may need on a CPU")
-    parser.add_argument("--no-memory", action="store_true", help="do not measure memory")
-    parser.add_argument("--tiny", action="store_true", help="a tiny model and short texts")
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    common.add_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")

@@ -1,12 +1,14 @@
 """Scores of many candidates of one prompt: the prompt computed once on a tree, and a plain batch of whole chats.
 
 python benchmarks/scoring.py [--json FILE]          30M Llama, CPU, float32, 64 candidates, prompt 1024, reply 128
+python benchmarks/scoring.py --device cuda          1B Llama, random weights, bfloat16
 python benchmarks/scoring.py --tiny                 a few seconds, to see that it works
 
 Two scores: the reward of a sequence-classification model, and the log-likelihood of each candidate. The plain batch is
-what transformers does with whole chats as rows; for log-likelihoods it computes vocabulary logits for the replies only.
-`cache` is our way for models that cannot be run on trees, and on a GPU: the prompt's keys and values are computed once
-and copied to each row.
+what transformers and TRL's online trainers do, whole chats as rows; for log-likelihoods it computes vocabulary logits
+for the replies only. `cache` is our way for models that cannot be run on trees, and for log-likelihoods on a GPU: the
+prompt's keys and values are computed once and copied to each row. `bound` is what the fewer FLOPs alone allow. Memory
+is the peak above the weights, in a process of its own.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ def reward_ways(shape: Shape, device: str, prompt: list[int], replies: list[list
 
 
 def likelihood_ways(shape: Shape, device: str, prompt: list[int], replies: list[list[int]]) -> dict[str, Scores]:
-    """Log-likelihoods by a plain batch, by copies of the prompt's keys, and by trees."""
+    """Log-likelihoods by a plain batch, by copies of the prompt's keys, and by trees where they are used."""
     model = common.make_model(shape, device).eval()
 
     @torch.inference_mode()
@@ -77,29 +79,70 @@ def likelihood_ways(shape: Shape, device: str, prompt: list[int], replies: list[
             found += [float(values.double().sum()) for values in token_logps(model, part)]
         return found
 
-    way = scoring.support(model, len(prompt) + max(map(len, replies)))
-    if way.kernel is None:
-        raise SystemExit(f"this model cannot be run on trees: {way.reason}")
     ways: dict[str, Scores] = {f"plain {rows}": partial(plain, rows) for rows in PLAIN_ROWS if rows <= len(replies)}
     ways["cache"] = lambda: decoding.log_likelihoods(model, prompt, replies, 32)
-    return ways | {"trees": lambda: scoring.log_likelihoods(model, prompt, replies, 32, way)}
+    way = scoring.support(model, len(prompt) + max(map(len, replies)))
+    if way.kernel is not None:
+        ways["trees"] = lambda: scoring.log_likelihoods(model, prompt, replies, 32, way)
+    return ways
+
+
+SCORES = {"reward": reward_ways, "log-likelihood": likelihood_ways}
+
+
+def bound(shape: Shape, options: argparse.Namespace, logits: int) -> float:
+    """FLOPs of a plain batch over those with the prompt once; `logits` per reply."""
+    prompt: int = options.prompt
+    reply: int = options.reply
+    count: int = options.candidates
+    whole = prompt + reply
+    plain = common.forward_flops(shape, whole, whole**2 // 2, logits)
+    once = common.forward_flops(shape, prompt, prompt**2 // 2, 0)
+    more = common.forward_flops(shape, reply, reply * prompt + reply**2 // 2, logits)
+    return count * plain / (once + count * more)
+
+
+def measure(score: str, ways: dict[str, Scores], name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A row of the table."""
+    ours = "trees" if "trees" in ways else "cache"
+    exact = ways[next(iter(ways))]()
+    error = max(abs(a - b) for a, b in zip(ways[ours](), exact, strict=True))
+    note = partial(print, score, file=sys.stderr)
+    seconds = common.medians(common.timed(ways, options.repeats, options.device, note))
+    mebibytes = common.memories(__file__, [f"{score}/{way}" for way in ways], options)
+    mebibytes = {way.partition("/")[2]: size for way, size in mebibytes.items()}
+    best = min((way for way in ways if way.startswith("plain")), key=lambda way: seconds[way])
+    return {
+        "score": score,
+        "model": name,
+        "candidates": options.candidates,
+        "prompt": options.prompt,
+        "reply": options.reply,
+        "speedup_vs_plain": seconds[best] / seconds[ours],
+        "speedup_vs_cache": seconds["cache"] / seconds[ours] if "cache" in seconds else None,
+        "flop_bound": bound(SHAPES[name], options, 0 if score == "reward" else options.reply),
+        "peak_memory_ratio": common.ratio(mebibytes[ours], mebibytes[best]),
+        "largest_difference": error,
+        "ours": ours,
+        "plain_best": best,
+        "all_seconds": seconds,
+        "all_mebibytes": mebibytes,
+    }
 
 
 def main() -> None:
     """Measure both scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--model", choices=list(SHAPES), help="another size than the usual of the device")
     parser.add_argument("--candidates", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=1024)
     parser.add_argument("--reply", type=int, default=128)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each way; the median counts")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--tiny", action="store_true", help="a tiny model and short texts")
-    parser.add_argument("--json", metavar="FILE")
+    common.add_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
-    name = options.model or "30M"
+    name = options.model or ("1B" if options.device == "cuda" else "30M")
     if options.tiny:
         name, options.candidates, options.prompt, options.reply = "tiny", 8, 64, 8
     shape, stream = SHAPES[name], random.Random(0)
@@ -107,31 +150,18 @@ def main() -> None:
         [stream.randrange(3, shape.vocabulary) for _ in range(count)]
         for count in (options.prompt, *[options.reply] * options.candidates)
     )
-    rows = []
-    for score, make in (("reward", reward_ways), ("log-likelihood", likelihood_ways)):
-        ways = make(shape, "cpu", prompt, replies)
-        exact = ways[f"plain {min(PLAIN_ROWS[0], len(replies))}"]()
-        error = max(abs(a - b) for a, b in zip(ways["trees"](), exact, strict=True))
-        note = partial(print, score, file=sys.stderr)
-        seconds = common.medians(common.timed(ways, options.repeats, "cpu", note))
-        best = min((way for way in ways if way.startswith("plain")), key=lambda way: seconds[way])
-        rows.append(
-            {
-                "score": score,
-                "model": name,
-                "candidates": options.candidates,
-                "prompt": options.prompt,
-                "reply": options.reply,
-                "speedup_vs_plain": seconds[best] / seconds["trees"],
-                "speedup_vs_cache": seconds["cache"] / seconds["trees"] if "cache" in seconds else None,
-                "largest_difference": error,
-                "plain_best": best,
-                "plain_seconds": seconds[best],
-                "seconds": seconds["trees"],
-            }
-        )
+    if options.child:
+        score, _, way = options.child.partition("/")
+        run = SCORES[score](shape, options.device, prompt, replies)[way]
+        common.answer({"mebibytes": common.peak_memory(run, options.device)})
+        return
+    rows = [
+        measure(score, make(shape, options.device, prompt, replies), name, options) for score, make in SCORES.items()
+    ]
     common.write_json(options.json, rows)
-    common.table("Scoring, CPU", rows)
+    shown = [{key: value for key, value in row.items() if not key.startswith("all_")} for row in rows]
+    lines = [f"{row['score']}: {common.details(row['all_seconds'], row['all_mebibytes'])}" for row in rows]
+    common.table(f"Scoring, {options.device}", shown, lines)
 
 
 if __name__ == "__main__":

@@ -67,10 +67,13 @@ class _Engine:
     def __init__(self, folder: Path, settings: Model) -> None:
         import torch
 
+        from rlhi.models import products
+
         device, dtype = placement(settings)
         self._folder = folder
         self._size = settings.batch_size
         self._model = _load(folder, getattr(torch, dtype)).to(device).eval()
+        products.install(self._model)
         self._limit: int | None = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         workers = torch.get_num_threads() if device == "cpu" else 1
         self.pool = ThreadPoolExecutor(

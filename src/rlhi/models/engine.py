@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from rlhi.errors import UsageError, first_line
-from rlhi.models import decoding, scoring, weights
+from rlhi.models import decoding, products, scoring, weights
 from rlhi.models.base import ChatRequest, Choice, Completion, ModelError, ScoreAnswer, ScoreRequest, TooLong, Usage
 from rlhi.models.batching import Pool
 from rlhi.models.decoding import Row
@@ -31,6 +31,7 @@ class Engine:
         self._tokenizer = tokenizer
         self._template = Template(tokenizer)
         self._model = _load(folder, getattr(torch, dtype)).to(self._device).eval()
+        products.install(self._model)
         self._limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self._stops = _stops(self._model, tokenizer)
         self._trees = scoring.support(self._model, self._limit or 0)

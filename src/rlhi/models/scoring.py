@@ -59,15 +59,13 @@ def support(model: Any, longest: int) -> Support:
 
 
 def reward_support(model: Any, longest: int) -> Support:
-    """The same for a sequence-classification model."""
+    """The same for a sequence-classification model; on a GPU with a dense mask, which compiles nothing."""
 
     def values(model: Any, sequences: Sequences, *, kernel: Kernel | None = None, tiled: bool = True) -> list[Tensor]:
         chats = [[*prompt, *completion] for prompt, completion in sequences]
         return [torch.tensor([value]) for value in rewards(model, chats, 32, kernel)]
 
-    if model.device.type != "cpu":
-        return Support(None, False, "trees are for scoring on a CPU")
-    return examine(model, longest, values, values)
+    return examine(model, longest, values, values, None if model.device.type == "cpu" else ("dense",))
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rlhi.errors import UsageError, first_line
-from rlhi.models import tokenizer
+from rlhi.models import products, tokenizer
 from rlhi.models.weights import base_of, find
 from rlhi.settings import Lora, Training
 
@@ -111,7 +111,9 @@ def add_adapter(model: Any, lora: Lora, base: str) -> Any:
 
 
 def prepare(model: Any, settings: Training) -> Any:
-    """Make a loaded model ready to train: no dropout, an adapter with LoRA and QLoRA, checkpointed activations."""
+    """Make a loaded model ready to train: no dropout, an adapter with LoRA and QLoRA, checkpointed activations, and
+    the fastest products that this processor has.
+    """
     disable_dropout(model)
     if settings.method == "qlora":
         from peft import prepare_model_for_kbit_training
@@ -120,4 +122,6 @@ def prepare(model: Any, settings: Training) -> Any:
     if settings.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
-    return add_adapter(model, settings.lora, settings.model) if settings.method != "full" else model
+    ready = add_adapter(model, settings.lora, settings.model) if settings.method != "full" else model
+    products.install(ready)
+    return ready

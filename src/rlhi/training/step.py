@@ -46,7 +46,7 @@ def _logits_only_at(model: Any, rows: Tensor, columns: Tensor) -> Iterator[None]
 def token_logps(
     model: Any, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], precision: Precision = "fp32"
 ) -> tuple[Tensor, ...]:
-    """Log-probability of each completion token of (prompt, completion) sequences, in nats, float32.
+    """Log-probability of each completion token of (prompt, completion) sequences, in nats, float32 at least.
 
     `model` may be wrapped (DDP); it is run as it is, with `precision` as autocast.
     """
@@ -67,7 +67,8 @@ def token_logps(
     with autocast, _logits_only_at(bare, *at):
         logits = model(input_ids=ids, use_cache=False).logits
     targets = ids[at[0], at[1] + 1]
-    logps = -cross_entropy(logits.squeeze(0).float(), targets, reduction="none")
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    logps = -cross_entropy(logits.squeeze(0).to(wide), targets, reduction="none")
     return torch.split(logps, lengths)
 
 

@@ -7,15 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-TILE = 2**23
-"""Logits computed at once: 32 MiB in float32."""
-KEPT = 2**25
-"""Logits kept for the backward pass, 128 MiB in float32; those beyond are computed again there."""
+from rlhi.models.products import FastLinear, product
+
+TILE = 2**24
+"""Logits computed at once: 64 MiB in float32."""
+KEPT = 2**26
+"""Logits kept for the backward pass, 256 MiB in float32; those beyond are computed again there."""
 
 
 def tileable(head: Any) -> bool:
     """Whether a vocabulary head is a plain matrix that lies here as a whole."""
-    return type(head) is nn.Linear and not hasattr(head.weight, "ds_id") and head.weight.ndim == 2
+    return type(head) in (nn.Linear, FastLinear) and not hasattr(head.weight, "ds_id") and head.weight.ndim == 2
 
 
 def head_logps(head: nn.Linear, hidden: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ class _Logps(torch.autograd.Function):
         sums = torch.empty((len(hidden), 1), dtype=wide, device=hidden.device)
         ctx.kept = {}
         for start, low, high in zip(starts, edges, edges[1:], strict=False):
-            logits = nn.functional.linear(hidden[start : start + step], weight, bias).to(wide)
+            logits = _logits(hidden[start : start + step], weight, bias).to(wide)
             top = logits.amax(-1, keepdim=True)
             at = rows[low:high] - start
             picked = logits[at, targets[low:high]] - top[at, 0]
@@ -82,7 +84,7 @@ class _Logps(torch.autograd.Function):
             part = slice(start, start + ctx.step)
             powers = ctx.kept.pop(start, None)
             if powers is None:
-                logits = nn.functional.linear(hidden[part], weight, bias).to(sums.dtype)
+                logits = _logits(hidden[part], weight, bias).to(sums.dtype)
                 powers = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
             slope = powers.to(sums.dtype).mul_(weights[part])
             at = rows[low:high] - start, targets[low:high]
@@ -91,20 +93,24 @@ class _Logps(torch.autograd.Function):
                 grad_bias += slope.sum(0)
             narrow = slope.to(hidden.dtype)
             if grad_hidden is not None:
-                torch.mm(narrow, weight, out=grad_hidden[part])
+                grad_hidden[part] = product(narrow, weight)
             if needs_weight:
-                grad_weight = _with_product(grad_weight, narrow, hidden[part])
-        grads = (grad_hidden, _like(grad_weight, weight), _like(grad_bias, bias))
+                grad_weight = _with_product(grad_weight, hidden[part], narrow)
+        grads = (grad_hidden, None if grad_weight is None else _like(grad_weight.t(), weight), _like(grad_bias, bias))
         return (*grads, None)
 
 
-def _with_product(total: Tensor | None, slope: Tensor, hidden: Tensor) -> Tensor:
-    """Add slope.T @ hidden in place, in float32 at least."""
-    if total is None:
-        return (slope.t() @ hidden).to(torch.promote_types(slope.dtype, torch.float32))
-    if total.dtype == slope.dtype:
-        return total.addmm_(slope.t(), hidden)
-    return total.add_(slope.t() @ hidden)
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    found = product(hidden, weight.t())
+    return found if bias is None else found.add_(bias)
+
+
+def _with_product(total_HV: Tensor | None, hidden: Tensor, slope: Tensor) -> Tensor:
+    """Add hidden.T @ slope in place, in float32 at least."""
+    found = product(hidden.t(), slope)
+    if total_HV is None:
+        return found.to(torch.promote_types(slope.dtype, torch.float32))
+    return total_HV.add_(found)
 
 
 def _like(grad: Tensor | None, parameter: Tensor | None) -> Tensor | None:

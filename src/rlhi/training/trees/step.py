@@ -102,7 +102,7 @@ def _head_sees(head: Any, at: Tensor, question: tuple[Tensor, Tensor] | None, fo
 def pass_logps(
     model: Any, work: Pass, precision: Precision = "fp32", *, kernel: Kernel = "segments", tiled: bool = True
 ) -> tuple[Tensor, ...]:
-    """Log-probability of each completion token of a pass, in nats, float32, one tensor per sequence.
+    """Log-probability of each completion token of a pass, in nats, float32 at least, one tensor per sequence.
 
     `model` may be wrapped in DDP. Except for `dense` it must be prepared by `attention.install`. `tiled` computes the
     logits in tiles where the head is a plain matrix; that is for models that change nothing behind their head.

@@ -60,11 +60,18 @@ Run = Callable[..., Sequence[Tensor]]
 """Log-probabilities of completion tokens from a model and sequences, on trees with `kernel` and `tiled` too."""
 
 
-def examine(model: Any, longest: int, plain: Run = token_logps, tree: Run = tree_token_logps) -> Support:
+def examine(
+    model: Any,
+    longest: int,
+    plain: Run = token_logps,
+    tree: Run = tree_token_logps,
+    kernels: Sequence[Kernel] | None = None,
+) -> Support:
     """Find out how an unwrapped model may be run on trees whose paths have at most `longest` tokens.
 
-    A small tree with nested branchings is run and compared with the plain step, first by the fast kernel of the model's
-    device, then with a dense mask. The fast kernel stays installed in the model, which without a tree changes nothing.
+    A small tree with nested branchings is run and compared with the plain step, with each of `kernels` in turn: if none
+    are given, the fast one of the model's device and then a dense mask. The fast kernel stays installed in the model,
+    which without a tree changes nothing.
     """
     config = model.config.get_text_config()
     obstacle = known_obstacle(config, longest)
@@ -76,7 +83,7 @@ def examine(model: Any, longest: int, plain: Run = token_logps, tree: Run = tree
     was_training, reasons = model.training, []
     model.eval()
     try:
-        for kernel in (fast, "dense"):
+        for kernel in kernels or (fast, "dense"):
             found = _try(model, kernel, plain, tree)
             if found.kernel:
                 return found

@@ -25,6 +25,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -359,10 +360,13 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", metavar="PROMPT/COMPLETION/PAIRS", help="other rows")
     parser.add_argument("--layout", choices=["turns", "same"], default="turns", help="a pair per turn, or one prompt")
     parser.add_argument("--limit", type=float, default=24.0, help="GiB that a variant may need on a CPU")
+    parser.add_argument("--usual-products", action="store_true", help="no oneDNN in our steps, whatever the processor")
     common.add_options(parser)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
+    if options.usual_products:
+        products.better = cache(lambda: False)
     if options.child:
         run_child(options.child, options.limit)
         return

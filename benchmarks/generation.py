@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from common import SHAPES, Shape
 
+from rlhi.models import products
 from rlhi.models.batching import Pool
 from rlhi.models.decoding import Row, write
 
@@ -65,6 +66,7 @@ class Case:
 
 def ours(case: Case, model: Any, prompt: tuple[int, ...]) -> Callable[[float], Texts]:
     """The in-process back end's way."""
+    products.install(model)
     on_cpu = case.device == "cpu"
 
     def run(rows: Any, stopped: Callable[[], bool]) -> None:
@@ -110,8 +112,8 @@ def trl(case: Case, model: Any, prompt: tuple[int, ...], way: str) -> Callable[[
 def ways(case: Case) -> dict[str, Callable[[], Callable[[float], Texts]]]:
     """What makes each way, the model included."""
     prompt = common.conversation(case.prompt, 2, 1, case.sizes.vocabulary)[0][0]
-    model = common.make_model(case.sizes, case.device).eval()
-    found: dict[str, Callable[[], Callable[[float], Texts]]] = {"ours": partial(ours, case, model, prompt)}
+    model, mine = (common.make_model(case.sizes, case.device).eval() for _ in range(2))
+    found: dict[str, Callable[[], Callable[[float], Texts]]] = {"ours": partial(ours, case, mine, prompt)}
     for way in ("stock", "static", *(["continuous"] if case.device == "cuda" else [])):
         found[way] = partial(trl, case, model, prompt, way)
     return found

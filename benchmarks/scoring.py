@@ -6,7 +6,7 @@ python benchmarks/scoring.py --tiny                 a few seconds, to see that i
 
 Two scores: the reward of a sequence-classification model, and the log-likelihood of each candidate. The plain batch is
 what transformers and TRL's online trainers do, whole chats as rows; for log-likelihoods it computes vocabulary logits
-for the replies only. `cache` is our way for models that cannot be run on trees, and for log-likelihoods on a GPU: the
+for the replies only. Ours multiplies matrices as our back ends do (`rlhi.models.products`). `cache` is our way for models that cannot be run on trees, and for log-likelihoods on a GPU: the
 prompt's keys and values are computed once and copied to each row. `bound` is what the fewer FLOPs alone allow. Memory
 is the peak above the weights, in a process of its own.
 """
@@ -28,7 +28,7 @@ import common
 import torch
 from common import SHAPES, Shape
 
-from rlhi.models import decoding, scoring
+from rlhi.models import decoding, products, scoring
 from rlhi.training.step import token_logps
 
 PLAIN_ROWS = (8, 16, 64)
@@ -46,12 +46,18 @@ def make_classifier(shape: Shape, device: str) -> Any:
     return model.to(device).eval()
 
 
+def as_we_run_it(model: Any) -> Any:
+    """A model prepared as our back ends prepare theirs."""
+    products.install(model)
+    return model
+
+
 Scores = Callable[[], list[float]]
 
 
 def reward_ways(shape: Shape, device: str, prompt: list[int], replies: list[list[int]]) -> dict[str, Scores]:
     """Rewards by a plain batch and by trees."""
-    model = make_classifier(shape, device)
+    model, mine = make_classifier(shape, device), as_we_run_it(make_classifier(shape, device))
     chats = [[*prompt, *reply] for reply in replies]
     ids = torch.tensor(chats, device=device)
 
@@ -60,16 +66,17 @@ def reward_ways(shape: Shape, device: str, prompt: list[int], replies: list[list
         found = [model(ids[i : i + rows], use_cache=False).logits[:, 0] for i in range(0, len(ids), rows)]
         return [float(value) for value in torch.cat(found)]
 
-    way = scoring.reward_support(model, len(chats[0]))
+    way = scoring.reward_support(mine, len(chats[0]))
     if way.kernel is None:
         raise SystemExit(f"this model cannot be run on trees: {way.reason}")
     ways: dict[str, Scores] = {f"plain {rows}": partial(plain, rows) for rows in PLAIN_ROWS if rows <= len(chats)}
-    return ways | {"trees": lambda: scoring.rewards(model, chats, 32, way.kernel)}
+    return ways | {"trees": lambda: scoring.rewards(mine, chats, 32, way.kernel)}
 
 
 def likelihood_ways(shape: Shape, device: str, prompt: list[int], replies: list[list[int]]) -> dict[str, Scores]:
     """Log-likelihoods by a plain batch, by copies of the prompt's keys, and by trees where they are used."""
-    model = common.make_model(shape, device).eval()
+    model, mine = (common.make_model(shape, device).eval() for _ in range(2))
+    as_we_run_it(mine)
 
     @torch.inference_mode()
     def plain(rows: int) -> list[float]:
@@ -80,10 +87,10 @@ def likelihood_ways(shape: Shape, device: str, prompt: list[int], replies: list[
         return found
 
     ways: dict[str, Scores] = {f"plain {rows}": partial(plain, rows) for rows in PLAIN_ROWS if rows <= len(replies)}
-    ways["cache"] = lambda: decoding.log_likelihoods(model, prompt, replies, 32)
-    way = scoring.support(model, len(prompt) + max(map(len, replies)))
+    ways["cache"] = lambda: decoding.log_likelihoods(mine, prompt, replies, 32)
+    way = scoring.support(mine, len(prompt) + max(map(len, replies)))
     if way.kernel is not None:
-        ways["trees"] = lambda: scoring.log_likelihoods(model, prompt, replies, 32, way)
+        ways["trees"] = lambda: scoring.log_likelihoods(mine, prompt, replies, 32, way)
     return ways
 
 

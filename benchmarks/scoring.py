@@ -6,9 +6,10 @@ python benchmarks/scoring.py --tiny                 a few seconds, to see that i
 
 Two scores: the reward of a sequence-classification model, and the log-likelihood of each candidate. The plain batch is
 what transformers and TRL's online trainers do, whole chats as rows; for log-likelihoods it computes vocabulary logits
-for the replies only. Ours multiplies matrices as our back ends do (`rlhi.models.products`). `cache` is our way for models that cannot be run on trees, and for log-likelihoods on a GPU: the
-prompt's keys and values are computed once and copied to each row. `bound` is what the fewer FLOPs alone allow. Memory
-is the peak above the weights, in a process of its own.
+for the replies only. Ours multiplies matrices as our back ends do (`rlhi.models.products`). `cache` is our way for
+models that cannot be run on trees, and for log-likelihoods on a GPU: the prompt's keys and values are computed once and
+copied to each row. `bound` is what the fewer FLOPs alone allow. Memory is the peak above the weights, in a process of
+its own.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -60,6 +61,8 @@ class Pool:
         ready.wait()
         # A worker's setting is its own, but it is also the default of threads that start later.
         torch.set_num_threads(threads_before)
+        # A thread that Python ends inside PyTorch's C++ would take the whole process down.
+        atexit.register(self.stop)
 
     def submit(self, rows: Sequence[Row]) -> Future[Sequence[Row]]:
         """Have `rows` written; the future gives them back when all are done."""
@@ -80,7 +83,8 @@ class Pool:
         return future
 
     def stop(self) -> None:
-        """End the workers; what is still pending fails."""
+        """End the workers; what is still pending fails. Done at exit for whoever forgets it."""
+        atexit.unregister(self.stop)
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
